@@ -1,0 +1,31 @@
+"""The view on which an encoder is evaluated: the centre of the image, without chance."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cassle.data import colour, crop
+from cassle.data.source import BORDER
+
+
+def centre_view(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Return the normalised centre of stored images, float32 (batch, 3, size, size).
+
+    Images stored with a border (side at least 8/7 of ``size``, the usual 256 for 224) lose it; smaller ones are kept
+    whole. The rest is resized to ``size``.
+
+    Args:
+        images: (batch, 3, side, side), uint8.
+        size: side of the view in pixels.
+        mean: per channel, of [0, 1] images.
+        std: per channel, of [0, 1] images.
+    """
+    side = images.shape[-1]
+    inner = round(side / BORDER) if side >= round(size * BORDER) else side
+    edge = (side - inner) // 2
+    boxes = torch.tensor([[edge, edge, inner, inner]], device=images.device).expand(len(images), 4)
+    flip = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+    with torch.autocast(images.device.type, enabled=False):
+        views = crop.crop_resize_flip(images, boxes, flip, size)
+        return colour.normalise(views, mean, std)

@@ -1,0 +1,183 @@
+"""The data of a run: a benchmark, cut into tasks, and (once loaded) its pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from cassle.data import BENCHMARKS
+from cassle.data.benchmarks import Benchmark, Location, Part
+from cassle.data.source import Images
+from cassle.data.splits import Split, split_by_class, split_by_data, split_by_domain
+from cassle.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class TaskImages:
+    """A loaded data set.
+
+    Attributes:
+        train: pixels and labels of the training set.
+        val: likewise of the validation set; None where there is none.
+        split: which samples belong to which task.
+        classes: names of the classes; empty without labels.
+        manifest: the split and the content of the data as plain data, with hashes.
+    """
+
+    train: Images
+    val: Images | None
+    split: Split
+    classes: list[str]
+    manifest: dict
+
+    @property
+    def skipped(self) -> list[str]:
+        """Images that did not decode."""
+        return self.train.skipped + (self.val.skipped if self.val else [])
+
+
+    def to(self, device: torch.device) -> TaskImages:
+        """Return the data set with its pixels and targets on ``device``."""
+        train = replace(self.train, pixels=self.train.pixels.to(device), targets=self.train.targets.to(device))
+        return replace(self, train=train)
+
+
+class TaskData:
+    """The benchmark and its tasks."""
+
+    def __init__(
+        self,
+        *,
+        dataset: str = "digits",
+        data_dir: Path | None = None,
+        train_dir: str = "train",
+        val_dir: str = "val",
+        download: bool = False,
+        no_labels: bool = False,
+        num_tasks: int = 5,
+        split_strategy: Literal["class", "data", "domain"] = "class",
+        split_seed: int | None = None,
+        storage_size: int | None = None,
+        num_workers: int = 4,
+    ) -> None:
+        """Describe the data.
+
+        Args:
+            dataset: name of the benchmark: digits, cifar10, cifar100, or custom.
+            data_dir: folder of the data set.
+            train_dir: training folder below data_dir (custom).
+            val_dir: validation folder below data_dir (custom).
+            download: fetch the data set into data_dir if it is not there (cifar10, cifar100).
+            no_labels: the images lie flat in one folder, without labels (custom).
+            num_tasks: number of tasks.
+            split_strategy: class = new classes, data = random parts, domain = new domains in every task.
+            split_seed: seed of the order of classes (default 5) or of the random parts (default 42).
+            storage_size: side in pixels at which images are kept in memory; default: 8/7 of --size, never magnified.
+            num_workers: threads that decode image files.
+
+        Raises:
+            ConfigError: two settings contradict each other.
+        """
+        self.benchmark: Benchmark = BENCHMARKS[dataset]
+        self.dataset = BENCHMARKS.canonical(dataset)
+        problems = []
+        if self.benchmark.needs_data_dir and data_dir is None:
+            problems.append(f"--dataset {dataset}: needs --data_dir, the folder that holds it.")
+        if no_labels and dataset != "custom":
+            problems.append(f"--no_labels: is for --dataset custom; {dataset} has labels.")
+        if no_labels and split_strategy == "class":
+            problems.append("--split_strategy class: needs labels; with --no_labels use --split_strategy data.")
+        if num_tasks < 1:
+            problems.append(f"--num_tasks {num_tasks}: must be at least 1.")
+        if problems:
+            raise ConfigError(problems)
+        self.location = Location(data_dir, train_dir, val_dir, download, no_labels, split_strategy == "domain")
+        self.num_tasks, self.split_strategy, self.split_seed = num_tasks, split_strategy, split_seed
+        self.storage_size, self.num_workers = storage_size, num_workers
+        self._parts: tuple[Part, Part | None] | None = None
+
+    def parts(self) -> tuple[Part, Part | None]:
+        """Return the index of the training and validation parts; pixels of files are not read.
+
+        Raises:
+            DataError: folders or files are missing.
+        """
+        if self._parts is None:
+            train, val = self.benchmark.read(self.location, "train"), self.benchmark.read(self.location, "val")
+            if val is not None and val.classes != train.classes:
+                odd = sorted(set(val.classes) ^ set(train.classes))
+                raise DataError(f"Class folders differ between train and val: {', '.join(odd[:8])}. Make them equal.")
+            self._parts = train, val
+        return self._parts
+
+    def split(self, train: Images | None = None, val: Images | None = None) -> Split:
+        """Return the split of the indexed samples, or of the loaded ones, from which damaged images are gone."""
+        first, second = self.parts()
+        empty = torch.empty(0, dtype=torch.int64)
+        train = train or first.source
+        val = val or (second.source if second else None)
+        if self.split_strategy == "class":
+            targets = val.targets if val else empty
+            return split_by_class(train.targets, targets, len(first.classes), self.num_tasks, self.split_seed)
+        if self.split_strategy == "domain":
+            return split_by_domain(train.domains, val.domains if val else empty, first.domains, self.num_tasks)
+        return split_by_data(len(train.targets), len(val.targets) if val else 0, self.num_tasks, self.split_seed)
+
+    def storage_side(self, size: int) -> int:
+        """Return the side at which images are kept for views of side ``size``."""
+        return self.storage_size or self.parts()[0].source.side(size)
+
+    def num_bytes(self, size: int) -> int:
+        """Return the memory that the pixels take for views of side ``size``."""
+        samples = sum(len(part.source.targets) for part in self.parts() if part)
+        return samples * 3 * self.storage_side(size) ** 2
+
+    def check_memory(self, size: int, available: int) -> None:
+        """Refuse a data set that does not fit.
+
+        Raises:
+            DataError: names the size needed, the memory there is, and the flag to change.
+        """
+        needed, side = self.num_bytes(size), self.storage_side(size)
+        if needed > 0.9 * available:  # the rest of the run wants some memory too
+            fits = int(side * (0.9 * available / needed) ** 0.5)
+            raise DataError(
+                f"--dataset {self.dataset}: {needed / 1e9:.3g} GB of pixels at --storage_size {side} do not fit in the "
+                f"{available / 1e9:.3g} GB that are free; use --storage_size {fits} or less, or a machine with more."
+            )
+
+    def load(self, size: int, device: torch.device | None = None) -> TaskImages:
+        """Decode the pixels for views of side ``size`` and cut them into tasks.
+
+        Raises:
+            DataError: the data is missing, damaged, or larger than the memory of this machine or of ``device``.
+        """
+        first, second = self.parts()
+        self.check_memory(size, available_memory())
+        if device is not None and device.type == "cuda":
+            self.check_memory(size, torch.cuda.mem_get_info(device)[0])
+        side = self.storage_side(size)
+        train = first.source.load(side, self.num_workers)
+        val = second.source.load(side, self.num_workers) if second else None
+        split = self.split(train, val)
+        digest = hashlib.sha256()
+        for images in (train, *([val] if val else [])):
+            digest.update(images.pixels.numpy())
+            digest.update(images.targets.numpy())
+        manifest = {"dataset": self.dataset, **split.manifest(first.classes), "content_sha256": digest.hexdigest()}
+        return TaskImages(train, val, split, first.classes, manifest)
+
+
+def available_memory() -> int:
+    """Return the bytes of main memory that a new allocation can take."""
+    try:
+        with open("/proc/meminfo") as file:
+            rows = dict(line.split(":") for line in file)
+        return int(rows["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):  # not Linux
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,126 @@
+"""The random numbers of a view: one row per sample, drawn on the CPU for a whole batch at once.
+
+Drawing and applying are two steps, so that the same parameters can be given to any engine, and compared.
+The distributions are torchvision's (``RandomResizedCrop``, ``ColorJitter``, ``RandomGrayscale``, ``RandomSolarize``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cassle.data.recipe import Recipe
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbering of the four jitters
+TRIES = 10  # torchvision tries ten boxes before it falls back on the central one
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewParameters:
+    """What happens to each sample of a batch (CPU tensors, first axis = sample).
+
+    Args:
+        top: first row of the crop, int64 ``(B,)``.
+        left: first column of the crop, int64 ``(B,)``.
+        height: rows of the crop, int64 ``(B,)``.
+        width: columns of the crop, int64 ``(B,)``.
+        flip: left-right flip, bool ``(B,)``.
+        jitter: colour jitter is applied, bool ``(B,)``.
+        order: permutation of the four jitters, first one first, int64 ``(B, 4)``.
+        factors: brightness, contrast, saturation factors and hue shift in turns, float32 ``(B, 4)``.
+        gray: colour is removed, bool ``(B,)``.
+        sigma: sigma of the blur in pixels, 0 = not blurred, float32 ``(B,)``.
+        solarize: bright pixels are inverted, bool ``(B,)``.
+    """
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flip: Tensor
+    jitter: Tensor
+    order: Tensor
+    factors: Tensor
+    gray: Tensor
+    sigma: Tensor
+    solarize: Tensor
+
+    def __len__(self) -> int:
+        return len(self.top)
+
+
+def draw(recipe: Recipe, batch: int, height: int, width: int, generator: torch.Generator) -> ViewParameters:
+    """Draw the parameters of one view of ``batch`` images of ``height`` x ``width`` pixels.
+
+    Args:
+        recipe: the view.
+        batch: number of images; each gets its own parameters.
+        height: rows of the images in pixels.
+        width: columns of the images in pixels.
+        generator: a CPU generator, see :func:`cassle.randomness.generator`.
+    """
+    top, left, rows, columns = _boxes(recipe, batch, height, width, generator)
+    chances = (recipe.flip_prob, recipe.jitter_prob, recipe.gray_prob, recipe.blur_prob, recipe.solarize_prob)
+    happens = torch.rand(5, batch, generator=generator) < torch.tensor(chances)[:, None]
+    flip, jitter, gray, blur, solarize = happens.unbind()
+
+    strengths = torch.tensor([recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue])
+    low, high = 1 - strengths, 1 + strengths
+    low.clamp_(min=0)
+    low[HUE], high[HUE] = -recipe.hue, recipe.hue
+    factors = torch.rand(batch, 4, generator=generator) * (high - low) + low
+    order = torch.rand(batch, 4, generator=generator).argsort(dim=1)
+
+    smallest, largest = recipe.blur_sigma
+    sigma = torch.rand(batch, generator=generator) * (largest - smallest) + smallest
+    return ViewParameters(
+        top=top,
+        left=left,
+        height=rows,
+        width=columns,
+        flip=flip,
+        jitter=jitter,
+        order=order,
+        factors=factors,
+        gray=gray,
+        sigma=sigma * blur,
+        solarize=solarize,
+    )
+
+
+def _boxes(
+    recipe: Recipe, batch: int, height: int, width: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Draw (top, left, rows, columns): the first of ten boxes of random area and ratio that fits, else the centre."""
+    area, ratio, place = torch.rand(3, batch, TRIES, generator=generator, dtype=torch.float64).unbind()
+    smallest, largest = recipe.scale
+    area = (area * (largest - smallest) + smallest) * (height * width)
+    low, high = (math.log(value) for value in recipe.ratio)
+    ratio = torch.exp(ratio * (high - low) + low)
+    columns = (area * ratio).sqrt_().round_().long()
+    rows = (area / ratio).sqrt_().round_().long()
+    fits = (0 < columns) & (columns <= width) & (0 < rows) & (rows <= height)
+    first = fits.int().argmax(dim=1, keepdim=True)
+
+    found = fits.gather(1, first).squeeze(1)
+    central_rows, central_columns = central_box(recipe.ratio, height, width)
+    rows = torch.where(found, rows.gather(1, first).squeeze(1), central_rows)
+    columns = torch.where(found, columns.gather(1, first).squeeze(1), central_columns)
+
+    spare_rows, spare_columns = height - rows, width - columns
+    # `place` is below 1, so the floor is at most the spare room: torchvision's randint(0, spare + 1).
+    top = torch.where(found, (place[:, 0] * (spare_rows + 1)).long(), spare_rows // 2)
+    left = torch.where(found, (place[:, 1] * (spare_columns + 1)).long(), spare_columns // 2)
+    return top, left, rows, columns
+
+
+def central_box(ratio: tuple[float, float], height: int, width: int) -> tuple[int, int]:
+    """Return (rows, columns) of the largest box of an allowed ratio: what torchvision takes when no try fits."""
+    if width / height < ratio[0]:
+        return min(height, max(1, round(width / ratio[0]))), width
+    if width / height > ratio[1]:
+        return height, min(width, max(1, round(height * ratio[1])))
+    return height, width

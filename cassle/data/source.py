@@ -1,0 +1,116 @@
+"""Where images come from: an index first (labels, paths, counts), pixels only when they are needed."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from cassle.errors import DataError
+
+EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
+MAX_DAMAGED = 0.01  # share of undecodable images above which a data set is refused
+BORDER = 8 / 7  # stored side over training side of large images: the usual 256 for 224
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pixels and labels of one part (train or val) of a data set.
+
+    Attributes:
+        pixels: (n, 3, side, side), uint8.
+        targets: class ids (n,), int64; -1 without a label.
+        domains: domain ids (n,), int64; zeros without domains.
+        skipped: images that did not decode, as "path: reason".
+    """
+
+    pixels: Tensor
+    targets: Tensor
+    domains: Tensor
+    skipped: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """A part that is already in memory: pixels (n, 3, side, side) uint8, targets and domains (n,) int64."""
+
+    pixels: Tensor
+    targets: Tensor
+    domains: Tensor
+
+    def side(self, size: int) -> int:
+        """Return the side (pixels) at which images are stored."""
+        return self.pixels.shape[-1]
+
+    def load(self, side: int, workers: int) -> Images:
+        """Return the pixels; ``side`` is the arrays' own."""
+        return Images(self.pixels, self.targets, self.domains)
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A part that lies in image files: one path, class id (-1 without a label) and domain id per image."""
+
+    paths: Sequence[Path]
+    targets: Tensor
+    domains: Tensor
+
+    def side(self, size: int) -> int:
+        """Return the side at which to store images that are trained at ``size``: 8/7 of it, but never magnified.
+
+        The typical shorter side is the median over up to 64 files, evenly spread.
+        """
+        step = max(len(self.paths) // 64, 1)
+        shorter = []
+        for path in self.paths[::step]:
+            try:
+                with Image.open(path) as image:
+                    shorter.append(min(image.size))
+            except (OSError, UnidentifiedImageError):
+                continue  # counted and reported when the pixels are loaded
+        return min(round(size * BORDER), round(statistics.median(shorter))) if shorter else size
+
+    def load(self, side: int, workers: int) -> Images:
+        """Decode every file once to ``side`` × ``side``: the shorter side is resized, the centre is kept.
+
+        Raises:
+            DataError: more than 1 % of the files do not decode.
+        """
+        pixels = torch.empty((len(self.paths), 3, side, side), dtype=torch.uint8)
+        with ThreadPoolExecutor(max(workers, 1)) as pool:
+            reasons = list(pool.map(lambda i: _decode(self.paths[i], pixels[i], side), range(len(self.paths))))
+        skipped = [f"{path}: {reason}" for path, reason in zip(self.paths, reasons, strict=True) if reason]
+        if len(skipped) > MAX_DAMAGED * len(self.paths):
+            first = "\n  ".join(skipped[:5])
+            raise DataError(
+                f"{len(skipped)} of {len(self.paths)} images do not decode, more than {MAX_DAMAGED:.0%}:\n  {first}\n"
+                "Repair or remove them, or check --data_dir."
+            )
+        if not skipped:
+            return Images(pixels, self.targets, self.domains)
+        good = torch.tensor([not reason for reason in reasons])
+        return Images(pixels[good], self.targets[good], self.domains[good], skipped)
+
+
+def _decode(path: Path, out: Tensor, side: int) -> str:
+    """Decode a file into ``out`` (3, side, side); return why not, or an empty text."""
+    try:
+        with Image.open(path) as image:
+            scale = side / min(image.size)
+            stored = tuple(max(side, round(n * scale)) for n in image.size)
+            image.draft("RGB", stored)  # JPEG: decode at the smallest sufficient scale
+            image = image.convert("RGB").resize(stored, Image.Resampling.BICUBIC)
+            width, height = stored
+            left, top = (width - side) // 2, (height - side) // 2
+            image = image.crop((left, top, left + side, top + side))
+            out.copy_(torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1))
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return str(error) or type(error).__name__
+    return ""

@@ -1,0 +1,1 @@
+"""Running experiments: the chain of tasks, checkpoints, resume, and the trainer."""

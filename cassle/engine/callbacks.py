@@ -1,0 +1,174 @@
+"""What happens around the training steps of a task: checkpoints, the table of metrics, progress."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import RichProgressBar
+from torch import Tensor
+
+from cassle.atomic import atomic_write_text
+from cassle.data.batch import Batch
+from cassle.engine.interruption import Interruption
+from cassle.randomness import key
+
+
+class Seeding(pl.Callback):
+    """Keys the global generators by (seed, task, step, rank) before every step: no generator state to save.
+
+    Args:
+        seed: seed of the run.
+        task: index of the task.
+    """
+
+    def __init__(self, seed: int, task: int) -> None:
+        self.seed, self.task = seed, task
+
+    def on_train_batch_start(self, trainer: pl.Trainer, model: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
+        """Seed what dropout and the like draw from."""
+        batch_number = trainer.current_epoch * trainer.num_training_batches + batch_idx
+        torch.manual_seed(key(self.seed, "step", self.task, batch_number, trainer.global_rank))
+
+
+class Checkpointing(pl.Callback):
+    """Saves ``last.ckpt`` at the end of epochs, after some minutes, and when SIGTERM asks to stop.
+
+    Args:
+        path: the file.
+        every_n_epochs: save at the end of every n-th epoch.
+        minutes: save inside an epoch when the last save is that long ago; 0 saves after every step.
+        interruption: tells whether SIGTERM has come.
+    """
+
+    def __init__(self, path: Path, every_n_epochs: int, minutes: float, interruption: Interruption) -> None:
+        self.path, self.every_n_epochs, self.minutes = path, every_n_epochs, minutes
+        self.interruption = interruption
+        self._saved_at = time.monotonic()
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Save in mid-epoch; the last batch of an epoch is left to the end of the epoch."""
+        last = batch_idx + 1 >= trainer.num_training_batches
+        due = time.monotonic() - self._saved_at >= 60 * self.minutes
+        # An accumulated gradient is not in the checkpoint: save only where the optimizer has just stepped.
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if not last and stepped and (due or self.interruption.requested):
+            self._save(trainer)
+            self.interruption.exit_if_requested()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        """Save at the end of an epoch."""
+        if self.interruption.requested or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._save(trainer)
+            self.interruption.exit_if_requested()
+
+
+class MetricsTable(pl.Callback):
+    """Averages the named terms over each epoch and keeps one row an epoch, in the checkpoint and as a CSV file.
+
+    The sums live on the device and are read once an epoch. Other callbacks put their numbers into ``extra`` before the
+    end of the epoch. A resumed run continues the table where its checkpoint left it, so rows that a killed run wrote
+    after its last checkpoint are written again, not twice.
+
+    Args:
+        path: the CSV file.
+        task: index of the task.
+        on_row: called with every new row, e.g. to print it or to send it to WandB.
+    """
+
+    def __init__(self, path: Path, task: int, on_row: Callable[[dict[str, float]], None]) -> None:
+        self.path, self.task, self.on_row = path, task, on_row
+        self.rows: list[dict[str, float]] = []
+        self.extra: dict[str, float] = {}
+        self._names: list[str] = []
+        self._sums: Tensor | None = None
+        self._count = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Add the terms of the batch to the sums."""
+        self._names = ["loss", *outputs["terms"]]
+        terms = list(outputs["terms"].values())
+        values = torch.stack([torch.stack(terms).sum(), *terms]).double()
+        self._sums = values if self._sums is None else self._sums.to(values.device) + values
+        self._count += 1
+
+    def latest(self) -> dict[str, float]:
+        """Return the means of the running epoch; waits for the device."""
+        if self._sums is None:
+            return {}
+        return dict(zip(self._names, (self._sums / self._count).tolist(), strict=True))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        """Close the row of the epoch."""
+        if self._sums is not None:
+            self._sums = trainer.strategy.reduce(self._sums, reduce_op="mean")
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        row = {"task": self.task, "epoch": trainer.current_epoch, "step": trainer.global_step, "lr": lr}
+        row |= self.latest() | self.extra
+        self.rows.append(row)
+        self.extra.clear()
+        self._sums, self._count = None, 0
+        if trainer.is_global_zero:
+            self.write()
+            self.on_row(row)
+
+    def write(self) -> None:
+        """Replace the CSV file by the rows so far."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        atomic_write_text(self.path, text.getvalue())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows and the sums of the running epoch."""
+        return {"rows": self.rows, "names": self._names, "sums": self._sums, "count": self._count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue a saved table."""
+        self.rows, self._names = state["rows"], state["names"]
+        self._sums, self._count = state["sums"], state["count"]
+
+
+def epoch_line(row: dict[str, float], *, num_tasks: int, max_epochs: int) -> str:
+    """Return one line about an epoch, for logs."""
+    hidden = ("task", "epoch", "step", "val_acc_task")  # the accuracy of every task is in metrics.csv
+    numbers = [f"{name} {value:.4g}" for name, value in row.items() if not name.startswith(hidden)]
+    return f"task {row['task'] + 1:.0f}/{num_tasks}  epoch {row['epoch'] + 1:.0f}/{max_epochs}  " + "  ".join(numbers)
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's rich bar, with the means of the running epoch.
+
+    Args:
+        table: where the means come from.
+    """
+
+    def __init__(self, table: MetricsTable) -> None:
+        super().__init__(refresh_rate=5)
+        self.table = table
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Return what stands beside the bar."""
+        return {name: f"{value:.3f}" for name, value in self.table.latest().items()}
+
+
+def on_a_terminal() -> bool:
+    """Tell whether somebody is watching."""
+    return sys.stdout.isatty()

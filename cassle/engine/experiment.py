@@ -1,0 +1,312 @@
+"""An experiment: the chain of tasks, each handed to the next, everything it learned written down after each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from cassle.atomic import atomic_write_text
+from cassle.data.module import TaskImages
+from cassle.data.resident import ResidentLoader
+from cassle.engine import checkpoint
+from cassle.engine.callbacks import Checkpointing, MetricsTable, ProgressBar, Seeding, epoch_line, on_a_terminal
+from cassle.engine.folder import ExperimentFolder, fingerprint
+from cassle.engine.interruption import Interruption
+from cassle.engine.ledger import Ledger, Rows, TaskRecord
+from cassle.engine.plan import Plan
+from cassle.engine.trainer import quiet
+from cassle.engine.wandb_run import WandBRun
+from cassle.errors import CheckpointError, ConfigError
+from cassle.evaluation import report
+from cassle.evaluation.encoder import accuracy_rows
+from cassle.evaluation.online import OnlineProbeCallback
+from cassle.methods.base import SSLMethod
+from cassle.nn.state import load_strictly
+from cassle.randomness import key
+
+
+@dataclass
+class Handoff:
+    """What one task gives to the next: the state dict of the model, and the linear layer of the online probe."""
+
+    weights: dict[str, torch.Tensor]
+    probe: dict[str, torch.Tensor] | None
+
+
+class Experiment:
+    """Continual training over a sequence of tasks, evaluated after each; continues where an earlier run stopped.
+
+    Args:
+        say: takes the lines that the run prints.
+        settings: any setting of the command line by its name, e.g. ``method="byol", max_epochs=20``.
+
+    Raises:
+        ConfigError: everything that is wrong with the settings, together.
+    """
+
+    def __init__(self, *, say: Callable[[str], object] = print, **settings: Any) -> None:
+        self.plan = Plan(settings)
+        self.folder = ExperimentFolder(self.plan.folder)
+        self.say = say if rank_zero_only.rank == 0 else (lambda line: None)
+        self.writes = rank_zero_only.rank == 0  # one process writes; the others train
+
+    def run(self) -> dict[str, Any]:
+        """Run the tasks that are not done, and return the results (the content of ``results.json``).
+
+        Raises:
+            ConfigError: this machine lacks something, or the folder holds another experiment.
+            CassleError: the data, a checkpoint or the disk fails.
+            SystemExit: SIGTERM came; the state is saved (143).
+        """
+        quiet()
+        problems = self.plan.missing_here()
+        if problems:
+            raise ConfigError(problems)
+        if not self.writes:
+            with Interruption() as interruption:
+                return self._chain(interruption, Ledger(self.folder.path / "ledger.json", self.plan.data.num_tasks))
+        if self.plan.run.overwrite:
+            with self.folder.locked():
+                moved = self.folder.move_aside()
+            if moved:
+                self.say(f"The previous experiment is now in {moved}.")
+        with self.folder.locked(), Interruption() as interruption:
+            continues = self.folder.claim(self.plan.config())
+            ledger = Ledger(self.folder.path / "ledger.json", self.plan.data.num_tasks)
+            done = sum(record.status == "done" for record in ledger.tasks)
+            self.say(f"Experiment {self.folder.path}" + (f": continues, {done} tasks done" if continues else ""))
+            return self._chain(interruption, ledger)
+
+    # The chain of tasks ---------------------------------------------------------------------------------------------
+
+    def _chain(self, interruption: Interruption, ledger: Ledger) -> dict[str, Any]:
+        if all(record.status == "done" for record in ledger.tasks):
+            return self._close(ledger, None)
+        images = self._load_images()
+        model = self.plan.build_model().to(self.plan.training.device)
+        run = self._start_wandb(ledger)
+        if self.writes and self._evaluates(images) and ledger.random is None:
+            self.say("Evaluating the random encoder.")
+            ledger.random = self._evaluate(model, images)
+            ledger.save()
+        if self.plan.run.task_idx > 0:
+            self._take_over(ledger, model, images)
+        images = images.to(self.plan.training.device)
+        for task in range(self.plan.run.task_idx, self.plan.data.num_tasks):
+            record = ledger.tasks[task]
+            if record.status == "pending":
+                model = self._train(task, ledger, images, interruption, run)
+            if record.status != "done" and self.writes:
+                if record.status == "trained" and model.current_task != task:
+                    model = self._restored(record)
+                self._finish_task(task, ledger, model, images, run)
+        return self._close(ledger, run)
+
+    def _load_images(self) -> TaskImages:
+        images = self.plan.data.load(self.plan.size, self.plan.training.device)
+        for line in images.skipped:
+            self.say(f"Skipped an image that does not decode: {line}")
+        if images.skipped:
+            self.say(f"{len(images.skipped)} damaged images skipped.")
+        if self.writes:
+            self._check_manifest(images.manifest)
+        return images
+
+    def _check_manifest(self, manifest: dict[str, Any]) -> None:
+        path = self.folder.path / "split.json"
+        if path.is_file() and (old := json.loads(path.read_text())) != manifest:
+            changed = [name for name in manifest if old.get(name) != manifest[name]]
+            raise ConfigError(
+                f"--data_dir: the data has changed since this experiment began ({', '.join(changed)} in {path}). Bring "
+                "the old data back, or start anew with --overwrite."
+            )
+        atomic_write_text(path, json.dumps(manifest, indent=2) + "\n")
+
+    def _start_wandb(self, ledger: Ledger) -> WandBRun | None:
+        if not self.writes:
+            return None
+        run = self.plan.wandb.start(self.plan.name, self.folder.path, self.plan.config(), ledger.wandb_id)
+        if run is not None and ledger.wandb_id is None:
+            ledger.wandb_id = run.id
+            ledger.save()
+        return run
+
+    # One task -------------------------------------------------------------------------------------------------------
+
+    def _train(
+        self, task: int, ledger: Ledger, images: TaskImages, interruption: Interruption, run: WandBRun | None
+    ) -> SSLMethod:
+        """Train one task and write its final checkpoint; returns the trained model."""
+        plan, folder = self.plan, self.folder.task(task)
+        handoff = self._handoff(task, ledger)
+        model = plan.build_model()
+        self._begin(model, task, handoff)
+        loader = ResidentLoader(
+            images.train.pixels, images.train.targets, images.split.train[task], plan.recipes,
+            batch_size=plan.training.batch_size, seed=plan.run.seed, task=task,
+            rank=rank_zero_only.rank if plan.training.processes > 1 else 0, world_size=plan.training.processes,
+        )  # fmt: skip
+        table = MetricsTable(folder / "metrics.csv", task, lambda row: self._tell(row, run))
+        probe = self._online_probe(task, images, handoff, table)
+        checkpointing = Checkpointing(
+            folder / "last.ckpt", plan.training.checkpoint_frequency, plan.training.checkpoint_minutes, interruption
+        )
+        callbacks = [Seeding(plan.run.seed, task), *([probe] if probe else []), table, checkpointing]
+        watched = on_a_terminal()
+        trainer = plan.training.make_trainer(
+            folder, [*callbacks, *([ProgressBar(table)] if watched else [])], progress_bar=watched
+        )
+        last = folder / "last.ckpt"
+        interruption.training = True
+        trainer.fit(model, loader, ckpt_path=last if last.is_file() else None, weights_only=True)
+        interruption.training = False
+        interruption.exit_if_requested()
+        model.end_task()
+        if self.writes:
+            linear = probe.linear.state_dict() if probe else None
+            self._write_final(task, ledger, model, linear)
+            last.unlink(missing_ok=True)
+        trainer.strategy.barrier("final checkpoint")
+        ledger.tasks[task].checkpoint = f"task{task}/final.ckpt"
+        ledger.tasks[task].status = "trained"
+        return model
+
+    def _begin(self, model: SSLMethod, task: int, handoff: Handoff | None) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(key(self.plan.run.seed, "begin_task", task))
+            model.begin_task(task, handoff.weights if handoff else None)
+
+    def _online_probe(
+        self, task: int, images: TaskImages, handoff: Handoff | None, table: MetricsTable
+    ) -> OnlineProbeCallback | None:
+        if self.plan.online.disabled or not images.classes:
+            return None
+        probe = OnlineProbeCallback(
+            self.plan.online, images, self.plan.eval_recipe, batch_size=self.plan.training.batch_size,
+            seed=self.plan.run.seed, task=task, report=table.extra,
+        )  # fmt: skip
+        if handoff and handoff.probe:
+            probe.start_from(handoff.probe)
+        return probe
+
+    def _tell(self, row: dict[str, float], run: WandBRun | None) -> None:
+        if not on_a_terminal():
+            self.say(epoch_line(row, num_tasks=self.plan.data.num_tasks, max_epochs=self.plan.training.max_epochs))
+        if run is not None:
+            run.epoch(row, self.plan.training.max_epochs)
+
+    # Hand-off -------------------------------------------------------------------------------------------------------
+
+    def _write_final(self, task: int, ledger: Ledger, model: SSLMethod, probe: dict[str, torch.Tensor] | None) -> None:
+        path = self.folder.task(task) / "final.ckpt"
+        content = {
+            "state_dict": {name: value.cpu() for name, value in model.state_dict().items()},
+            "probe": probe,
+            "cassle": {
+                "config": self.plan.config(),
+                "fingerprint": fingerprint(self.plan.config()),
+                "task": task,
+                "size": self.plan.size,
+                "mean": list(self.plan.eval_recipe.mean),
+                "std": list(self.plan.eval_recipe.std),
+            },
+        }
+        checkpoint.save(path, content)
+        ledger.tasks[task] = TaskRecord("trained", f"task{task}/final.ckpt", checkpoint.digest(path))
+        ledger.save()
+        atomic_write_text(self.folder.path / "last_checkpoint.txt", f"{path}\n{self.folder.config_file}\n")
+
+    def _handoff(self, task: int, ledger: Ledger) -> Handoff | None:
+        if task == 0:
+            return None
+        record = ledger.tasks[task - 1]
+        if record.checkpoint is None:
+            raise CheckpointError(f"{ledger.path}: names no checkpoint of task {task - 1}; start anew with --overwrite.")
+        path = self.folder.path / record.checkpoint
+        content = checkpoint.load(path)
+        if record.digest is not None and checkpoint.digest(path) != record.digest:
+            raise CheckpointError(f"{path}: not the file that the ledger knows; restore it, or use --overwrite.")
+        if "state_dict" not in content:
+            raise CheckpointError(f"{path}: has no state_dict; it is not a checkpoint of cassle.")
+        return Handoff(content["state_dict"], content.get("probe"))
+
+    def _restored(self, record: TaskRecord) -> SSLMethod:
+        """Return the trained model of a task whose evaluation was interrupted."""
+        model = self.plan.build_model()
+        weights = checkpoint.load(self.folder.path / record.checkpoint)["state_dict"]
+        load_strictly(model, weights, ignore=model.transient, source=record.checkpoint)
+        return model.to(self.plan.training.device)
+
+    def _take_over(self, ledger: Ledger, model: SSLMethod, images: TaskImages) -> None:
+        """Start after a checkpoint that was made elsewhere: it is the hand-off of the task before ``--task_idx``."""
+        record = ledger.tasks[self.plan.run.task_idx - 1]
+        if record.status == "done":
+            return
+        path = self.plan.run.pretrained_model.resolve()
+        record.checkpoint, record.digest = str(path), checkpoint.digest(path)
+        handoff = self._handoff(self.plan.run.task_idx, ledger)
+        load_strictly(model, handoff.weights, ignore=model.transient, source=f"--pretrained_model {path}")
+        if self.writes:
+            if self._evaluates(images):
+                self.say(f"Evaluating --pretrained_model {path}.")
+                record.rows = self._evaluate(model, images)
+            record.status = "done"
+            ledger.save()
+
+    # Evaluation -----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _evaluates(images: TaskImages) -> bool:
+        return images.val is not None and bool(images.classes)
+
+    def _evaluate(self, model: SSLMethod, images: TaskImages) -> Rows:
+        return accuracy_rows(model.backbone, images, self.plan.eval_recipe, self.plan.evaluation)
+
+    def _finish_task(
+        self, task: int, ledger: Ledger, model: SSLMethod, images: TaskImages, run: WandBRun | None
+    ) -> None:
+        record = ledger.tasks[task]
+        if self._evaluates(images):
+            record.rows = self._evaluate(model.to(self.plan.training.device), images)
+        record.status = "done"
+        ledger.save()
+        if record.rows:
+            means = "  ".join(f"{probe} {100 * sum(row) / len(row):.1f} %" for probe, row in record.rows.items())
+            self.say(f"After task {task + 1}/{self.plan.data.num_tasks}, mean over all tasks: {means}")
+            report.write(self.folder.path, self._results(ledger), self.plan.name)
+            if run is not None:
+                run.task(task, record.rows)
+
+    def _results(self, ledger: Ledger) -> dict[str, Any]:
+        rows = [record.rows for record in ledger.tasks if record.rows]
+        matrix = {probe: [row[probe] for row in rows] for probe in ledger.random}
+        protocol = {
+            **self.plan.evaluation.describe(),
+            "method": self.plan.method,
+            "distiller": self.plan.distiller,
+            "backbone": self.plan.backbone,
+            "dataset": self.plan.data.dataset,
+            "split_strategy": self.plan.data.split_strategy,
+            "seed": self.plan.run.seed,
+        }
+        return report.assemble(matrix, ledger.random, protocol, self.plan.data.num_tasks)
+
+    def _close(self, ledger: Ledger, run: WandBRun | None) -> dict[str, Any]:
+        if not self.writes:
+            return {}
+        if ledger.random is None:
+            self.say(f"Done. No labels to evaluate with; the encoder is {self.folder.path / 'last_checkpoint.txt'}.")
+            return {}
+        results = self._results(ledger)
+        report.write(self.folder.path, results, self.plan.name)
+        report.print_table(results, self.plan.name)
+        self.say(f"Results, plots and checkpoints: {self.folder.path}")
+        if run is not None:
+            run.finish(results)
+        return results

@@ -1,0 +1,117 @@
+"""The folder of an experiment: who may write into it, and whether what lies there is the same experiment."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cassle.atomic import atomic_write_text
+from cassle.errors import CassleError, ConfigError
+
+#: settings that do not change a result: they may differ when a run is continued
+FREE = {
+    "name", "experiment_dir", "base_experiment_dir", "overwrite", "dry_run", "data_dir", "download", "num_workers",
+    "checkpoint_frequency", "checkpoint_minutes", "wandb", "project", "entity", "offline", "pretrained_model",
+}  # fmt: skip
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """Return a hash over the settings that determine the results."""
+    fixed = {name: value for name, value in sorted(config.items()) if name not in FREE}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class ExperimentFolder:
+    """A folder that holds one experiment.
+
+    Args:
+        path: the folder; made by :meth:`claim`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.yaml"
+
+    def task(self, index: int) -> Path:
+        """Return the folder of a task."""
+        return self.path / f"task{index}"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder: a second run in it is refused.
+
+        Raises:
+            CassleError: another process holds it, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise CassleError(
+                f"--experiment_dir {self.path}: cannot be written ({error.strerror}). Choose another folder with "
+                "--experiment_dir or --base_experiment_dir."
+            ) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(handle, 32).decode() or "another process"
+            os.close(handle)
+            raise CassleError(
+                f"{self.path}: another run (process {owner.strip()}) is writing here. Wait for it, stop it, or choose "
+                "another --experiment_dir."
+            ) from None
+        try:
+            os.truncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            os.close(handle)
+
+    def move_aside(self) -> Path | None:
+        """Move an existing experiment to ``<folder>.old-N``; return where it is now, None if there was none."""
+        if not self.config_file.exists():
+            return None
+        n = 1
+        while (target := self.path.with_name(f"{self.path.name}.old-{n}")).exists():
+            n += 1
+        self.path.rename(target)
+        return target
+
+    def claim(self, config: Mapping[str, Any]) -> bool:
+        """Write the configuration, or check that the one that is there is the same; return whether to continue a run.
+
+        Raises:
+            ConfigError: the folder holds another experiment; lists the settings that differ.
+        """
+        if self.config_file.exists():
+            self._compare(config)
+            return True
+        atomic_write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False))
+        return False
+
+    def _compare(self, config: Mapping[str, Any]) -> None:
+        try:
+            saved = yaml.safe_load(self.config_file.read_text())
+            if not isinstance(saved, dict):
+                raise ValueError("not a mapping")
+        except (ValueError, yaml.YAMLError) as error:
+            raise CassleError(f"{self.config_file}: damaged ({error}). Start anew with --overwrite.") from error
+        if fingerprint(saved) == fingerprint(config):
+            return
+        names = [n for n in {**saved, **config} if n not in FREE and saved.get(n) != config.get(n)]
+        listing = [f"--{n}: {saved.get(n, 'absent')} there, {config.get(n, 'absent')} now" for n in names]
+        raise ConfigError(
+            [
+                f"{self.path} holds an experiment with other settings; give the same ones to continue it, another "
+                "--experiment_dir or --name, or --overwrite to start anew (the old folder is moved aside):",
+                *(f"  {line}" for line in listing),
+            ]
+        )

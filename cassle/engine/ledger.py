@@ -1,0 +1,68 @@
+"""The ledger: which task is done, by which checkpoint, with which numbers. Replaced atomically after every change."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from cassle.atomic import atomic_write_text
+from cassle.errors import CassleError
+
+Rows = dict[str, list[float]]  # probe -> accuracy per task, fractions
+
+
+@dataclass
+class TaskRecord:
+    """What is known of one task.
+
+    Attributes:
+        status: pending; trained (``checkpoint`` is final); done (``rows`` are there too).
+        checkpoint: path of the hand-off checkpoint, relative to the folder of the experiment (or absolute).
+        digest: SHA-256 of that file.
+        rows: accuracies after this task.
+    """
+
+    status: Literal["pending", "trained", "done"] = "pending"
+    checkpoint: str | None = None
+    digest: str | None = None
+    rows: Rows = field(default_factory=dict)
+
+
+class Ledger:
+    """The ledger of an experiment.
+
+    Args:
+        path: the file; read if it exists.
+        num_tasks: number of tasks.
+
+    Raises:
+        CassleError: the file is damaged.
+    """
+
+    def __init__(self, path: Path, num_tasks: int) -> None:
+        self.path = path
+        self.random: Rows | None = None
+        self.tasks = [TaskRecord() for _ in range(num_tasks)]
+        self.wandb_id: str | None = None
+        if path.is_file():
+            try:
+                content = json.loads(path.read_text())
+                self.random, self.wandb_id = content["random"], content["wandb_id"]
+                self.tasks = [TaskRecord(**record) for record in content["tasks"]]
+            except (ValueError, KeyError, TypeError) as error:
+                raise CassleError(f"{path}: damaged ({error}). Start anew with --overwrite.") from error
+
+    def save(self) -> None:
+        """Write the ledger."""
+        content = {
+            "random": self.random,
+            "wandb_id": self.wandb_id,
+            "tasks": [asdict(record) for record in self.tasks],
+        }
+        atomic_write_text(self.path, json.dumps(content, indent=2) + "\n")
+
+    def rows(self) -> list[Rows]:
+        """Return the accuracies after each task that is done, in order; a task before the first one run has none."""
+        return [record.rows for record in self.tasks if record.status == "done"]

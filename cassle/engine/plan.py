@@ -1,0 +1,257 @@
+"""From flat settings to the components of a run; every problem is found before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from cassle.data import BENCHMARKS
+from cassle.data.module import TaskData, available_memory
+from cassle.data.recipe import Augmentation, Recipe
+from cassle.distill import DISTILLERS
+from cassle.engine.settings import ALIASES, Component, Schema, plain
+from cassle.engine.trainer import Training
+from cassle.engine.wandb_run import WandB
+from cassle.errors import CassleError, ConfigError
+from cassle.evaluation.online import OnlineProbe
+from cassle.evaluation.protocol import Evaluation
+from cassle.methods import METHODS
+from cassle.methods.base import SSLMethod
+from cassle.methods.compose import compose
+from cassle.nn import BACKBONES
+from cassle.optim.build import Optimization
+from cassle.randomness import key
+
+
+class Run:
+    """What is trained, under which name, and where it is kept."""
+
+    def __init__(
+        self,
+        *,
+        method: str = "barlow_twins",
+        distiller: str | None = None,
+        backbone: str = "resnet18",
+        seed: int = 5,
+        name: str | None = None,
+        experiment_dir: Path | None = None,
+        base_experiment_dir: Path = Path("experiments"),
+        overwrite: bool = False,
+        task_idx: int = 0,
+        pretrained_model: Path | None = None,
+    ) -> None:
+        """Describe the run.
+
+        Args:
+            method: self-supervised objective: simclr, barlow_twins, or byol.
+            distiller: CaSSLe distillation from task 1 on: contrastive, decorrelative, predictive, auto = the one that
+                fits the method; default: none, plain fine-tuning.
+            backbone: the encoder: resnet18, resnet50, or tiny (--encoder is the same flag).
+            seed: seed of weights, order and augmentation.
+            name: name of the experiment, and of its folder; default: METHOD[-DISTILLER]-DATASET.
+            experiment_dir: folder of the experiment; default: the name.
+            base_experiment_dir: folder that holds the folders of experiments.
+            overwrite: start anew; an existing folder is moved aside.
+            task_idx: task to start with; above 0 it needs pretrained_model.
+            pretrained_model: hand-off checkpoint of the task before task_idx.
+
+        Raises:
+            ConfigError: two settings contradict each other.
+        """
+        problems = []
+        if name is not None and (Path(name).name != name or name in {"", ".", ".."}):
+            problems.append(f"--name {name}: must be a plain name without path separators; use --experiment_dir too.")
+        if task_idx < 0:
+            problems.append(f"--task_idx {task_idx}: must be 0 or more.")
+        if task_idx > 0 and pretrained_model is None:
+            problems.append(f"--task_idx {task_idx}: needs --pretrained_model, the checkpoint of task {task_idx - 1}.")
+        if problems:
+            raise ConfigError(problems)
+        self.seed, self.overwrite = seed, overwrite
+        self.name, self.experiment_dir, self.base_experiment_dir = name, experiment_dir, base_experiment_dir
+        self.task_idx, self.pretrained_model = task_idx, pretrained_model
+
+
+def choose(values: Mapping[str, Any]) -> tuple[str, str | None, str]:
+    """Return canonical method, distiller and backbone of unresolved values."""
+    problems: list[str] = []
+
+    def canonical(registry: Any, name: str) -> str:
+        try:
+            return registry.canonical(str(name))
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return next(iter(registry))
+
+    method = canonical(METHODS, values.get("method", "barlow_twins"))
+    backbone = canonical(BACKBONES, values.get("backbone", "resnet18"))
+    canonical(BENCHMARKS, values.get("dataset", "digits"))
+    distiller = values.get("distiller")
+    distiller = None if distiller in (None, "", "none", "None", "null") else distiller
+    if distiller == "auto":
+        distiller = METHODS[method].auto_distiller
+    elif distiller is not None:
+        distiller = canonical(DISTILLERS, distiller)
+        if not problems and method not in DISTILLERS[distiller].fits:
+            problems.append(
+                f"--distiller {distiller}: made for {', '.join(DISTILLERS[distiller].fits)}; with --method {method} use "
+                f"{METHODS[method].auto_distiller} (or auto)."
+            )
+    if problems:
+        raise ConfigError(problems)
+    return method, distiller, backbone
+
+
+@cache
+def model_class(method: str, distiller: str | None) -> type[SSLMethod]:
+    """Return the class that is trained."""
+    return compose(METHODS[method], *([DISTILLERS[distiller]] if distiller else []))
+
+
+@cache
+def schema_for(method: str, distiller: str | None, backbone: str) -> Schema:
+    """Return the settings of a run of these components."""
+    title = f"Method {method}" + (f", distiller {distiller}" if distiller else "")
+    return Schema(
+        [
+            Component("Run", Run),
+            Component("Data", TaskData),
+            Component("Augmentation", Augmentation),
+            Component(f"Backbone {backbone}", BACKBONES[backbone]),
+            Component(title, model_class(method, distiller)),
+            Component("Optimization", Optimization),
+            Component("Training", Training),
+            Component("Online probe", OnlineProbe),
+            Component("Evaluation", Evaluation),
+            Component("Weights & Biases", WandB),
+        ]
+    )
+
+
+class Plan:
+    """The components of a run, built from flat settings.
+
+    Args:
+        values: settings by name; the others have their defaults.
+
+    Raises:
+        ConfigError: everything that is wrong with the settings, together.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        values = {ALIASES.get(name, name): value for name, value in values.items()}
+        self.method, self.distiller, self.backbone = self._choose(values)
+        values = {**values, "method": self.method, "distiller": self.distiller, "backbone": self.backbone}
+        self.schema = schema_for(self.method, self.distiller, self.backbone)
+        self.values = self.schema.resolve(values)
+        self.problems: list[str] = []
+        self.run = self._build(Run)
+        self.data = self._build(TaskData)
+        self.augmentation = self._build(Augmentation)
+        self.optimization = self._build(Optimization)
+        self.training = self._build(Training)
+        self.online = self._build(OnlineProbe)
+        self.evaluation = self._build(Evaluation)
+        self.wandb = self._build(WandB)
+        if self.problems:
+            raise ConfigError(self.problems)
+        self._cross_check()
+        self.optimization.images_per_step = self.training.images_per_step
+
+    def _choose(self, values: Mapping[str, Any]) -> tuple[str, str | None, str]:
+        try:
+            return choose(values)
+        except ConfigError as error:
+            # Say in the same breath what is wrong with the rest, as far as a default run's settings can tell.
+            schema = schema_for("barlow_twins", "decorrelative", "resnet18")
+            rest = [p for p in schema.problems(values) if ": unknown." not in p]
+            raise ConfigError([*error.problems, *rest]) from None
+
+    def _build(self, component: type) -> Any:
+        try:
+            return component(**self.schema.arguments(component, self.values))
+        except ConfigError as error:
+            self.problems += error.problems
+            return None
+
+    def _cross_check(self) -> None:
+        problems = []
+        if self.run.task_idx >= self.data.num_tasks:
+            problems.append(f"--task_idx {self.run.task_idx}: there are only {self.data.num_tasks} tasks (from 0).")
+        if self.augmentation.num_crops != 2:
+            problems.append(f"--num_crops {self.augmentation.num_crops}: {self.method} takes 2 views.")
+        try:
+            self.recipes  # noqa: B018 - builds the recipes, which check their values
+        except ConfigError as error:
+            problems += error.problems
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def name(self) -> str:
+        """Name of the experiment."""
+        parts = [self.method, *([self.distiller] if self.distiller else []), self.data.dataset]
+        return self.run.name or "-".join(parts)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the experiment; an absolute ``--experiment_dir`` stands for itself."""
+        return self.run.base_experiment_dir / (self.run.experiment_dir or self.name)
+
+    @cached_property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """One recipe per view."""
+        benchmark = self.data.benchmark
+        return self.augmentation.recipes(size=benchmark.image_size, mean=benchmark.mean, std=benchmark.std)
+
+    @property
+    def size(self) -> int:
+        """Side of the largest view, and of the evaluation view, in pixels."""
+        return max(recipe.size for recipe in self.recipes)
+
+    @property
+    def eval_recipe(self) -> Recipe:
+        """The recipe that the evaluation view takes its size and statistics from."""
+        return max(self.recipes, key=lambda recipe: recipe.size)
+
+    def config(self) -> dict[str, Any]:
+        """Return every setting as plain data."""
+        return plain(self.values)
+
+    def build_model(self) -> SSLMethod:
+        """Return a freshly initialised model; the same for the same seed, with or without a distiller."""
+        kind = model_class(self.method, self.distiller)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(key(self.run.seed, "init"))
+            make = BACKBONES[self.backbone]
+            backbone = make(self.size, **self.schema.arguments(make, self.values))
+            model = kind(backbone, self.optimization, **self.schema.arguments(kind, self.values))
+        return model.to(memory_format=torch.channels_last) if self.training.channels_last else model
+
+    def missing_here(self) -> list[str]:
+        """Return what this machine lacks: data, a checkpoint, a GPU. One sentence each."""
+        problems = self.training.machine_problems()
+        checkpoint = self.run.pretrained_model
+        if checkpoint is not None and not checkpoint.is_file():
+            problems.append(f"--pretrained_model {checkpoint}: no such file.")
+        try:
+            split = self.data.split()
+            problems += self._batch_problems(len(part) for part in split.train)
+            self.data.check_memory(self.size, available_memory())
+        except CassleError as error:
+            problems.append(str(error))
+        return problems
+
+    def _batch_problems(self, counts: Iterable[int]) -> list[str]:
+        batch = self.training.batch_size * self.training.processes
+        small = [(task, count) for task, count in enumerate(counts) if count < batch]
+        return [
+            f"--batch_size {self.training.batch_size}: task {task} has only {count} images for {self.training.processes} "
+            f"process(es); use --batch_size {count // self.training.processes} or less."
+            for task, count in small[:1]
+        ]
+

@@ -1,0 +1,171 @@
+"""One task: a Lightning fit over a loader, resumable at any step."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
+
+from cassle.engine.checkpoint import AtomicCheckpointIO
+from cassle.errors import ConfigError
+from cassle.registry import did_you_mean
+
+#: Trainer options that the house sets itself
+OWNED = {
+    "accelerator", "devices", "strategy", "num_nodes", "precision", "max_epochs", "sync_batchnorm", "callbacks",
+    "accumulate_grad_batches", "logger", "enable_checkpointing", "plugins", "default_root_dir", "use_distributed_sampler",
+    "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "check_val_every_n_epoch", "min_epochs",
+    "max_steps", "min_steps", "reload_dataloaders_every_n_epochs", "inference_mode", "model_registry",
+}  # fmt: skip
+
+
+class Training:
+    """Length, batch and hardware of the training."""
+
+    def __init__(
+        self,
+        *,
+        max_epochs: int = 100,
+        batch_size: int = 128,
+        gpus: list[int] | None = None,
+        accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto",
+        devices: int = 1,
+        num_nodes: int = 1,
+        strategy: str = "auto",
+        precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"] = "32-true",
+        sync_batchnorm: bool = False,
+        accumulate_grad_batches: int = 1,
+        channels_last: bool = False,
+        checkpoint_frequency: int = 1,
+        checkpoint_minutes: float = 10.0,
+        trainer: dict[str, Any] | None = None,
+    ) -> None:
+        """Describe the training.
+
+        Args:
+            max_epochs: epochs per task.
+            batch_size: images per step and process.
+            gpus: ids of the GPUs to use, e.g. 0,1; default: see accelerator and devices.
+            accelerator: auto = a GPU if there is one, else the CPU.
+            devices: processes, one per device.
+            num_nodes: machines.
+            strategy: Lightning's strategy, e.g. auto or ddp.
+            precision: 32-true, 16-mixed, bf16-mixed, bf16-true or 64-true; upstream's 16 means 16-mixed.
+            sync_batchnorm: batch norm over the images of all processes.
+            accumulate_grad_batches: batches per optimizer step; the learning rate counts their images.
+            channels_last: lay tensors out as NHWC (faster convolutions on recent GPUs).
+            checkpoint_frequency: epochs between the checkpoints to continue from.
+            checkpoint_minutes: save inside an epoch after so many minutes; 0 after every step.
+            trainer: further options of Lightning's Trainer (--trainer.NAME VALUE).
+
+        Raises:
+            ConfigError: a value is out of range, or contradicts another.
+        """
+        counts = {
+            "max_epochs": max_epochs, "batch_size": batch_size, "devices": devices, "num_nodes": num_nodes,
+            "accumulate_grad_batches": accumulate_grad_batches, "checkpoint_frequency": checkpoint_frequency,
+        }  # fmt: skip
+        problems = [f"--{name} {value}: must be at least 1." for name, value in counts.items() if value < 1]
+        problems += _trainer_problems(trainer or {})
+        if problems:
+            raise ConfigError(problems)
+        self.max_epochs, self.batch_size, self.accumulate = max_epochs, batch_size, accumulate_grad_batches
+        self.gpus, self.accelerator, self.devices, self.num_nodes = gpus, accelerator, devices, num_nodes
+        self.strategy, self.precision, self.sync_batchnorm = strategy, precision, sync_batchnorm
+        self.channels_last = channels_last
+        self.checkpoint_frequency, self.checkpoint_minutes = checkpoint_frequency, checkpoint_minutes
+        self.options = dict(trainer or {})
+
+    @property
+    def processes(self) -> int:
+        """Processes that train together."""
+        return (len(self.gpus) if self.gpus else self.devices) * self.num_nodes
+
+    @property
+    def images_per_step(self) -> int:
+        """Images of one optimizer step, over all processes and accumulated batches."""
+        return self.batch_size * self.processes * self.accumulate
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the training will run on CUDA."""
+        wanted = self.gpus or self.accelerator in ("gpu", "cuda")
+        return bool(wanted) or (self.accelerator == "auto" and torch.cuda.is_available())
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process."""
+        if not self.on_gpu:
+            return torch.device("cpu")
+        ids = self.gpus or range(self.devices)
+        return torch.device("cuda", ids[int(os.environ.get("LOCAL_RANK", 0)) % len(ids)])
+
+    def machine_problems(self) -> list[str]:
+        """Return what this machine lacks for these settings, one sentence each."""
+        here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        fix = "remove the flag to train on the CPU" if not here else f"this machine has 0 to {here - 1}"
+        if self.gpus and max(self.gpus) >= here:
+            return [f"--gpus {','.join(map(str, self.gpus))}: no such CUDA device ({here} found); {fix}."]
+        if self.accelerator in ("gpu", "cuda") and self.devices > here:
+            return [f"--accelerator {self.accelerator} --devices {self.devices}: {here} CUDA devices found; {fix}."]
+        if self.precision == "16-mixed" and not self.on_gpu:
+            return ["--precision 16: 16-bit floats need a GPU; on the CPU use --precision 32."]
+        return []
+
+    def make_trainer(self, folder: Path, callbacks: list[pl.Callback], *, progress_bar: bool) -> pl.Trainer:
+        """Return a Lightning trainer for one task."""
+        # LightningEnvironment keeps Lightning from requeueing SLURM jobs behind our back.
+        slurm = [] if "SLURM_NTASKS" in os.environ and self.processes > 1 else [LightningEnvironment()]
+        return pl.Trainer(
+            accelerator="gpu" if self.gpus else self.accelerator,
+            devices=self.gpus or self.devices,
+            num_nodes=self.num_nodes,
+            strategy=self.strategy,
+            precision=self.precision,
+            sync_batchnorm=self.sync_batchnorm and self.processes > 1,
+            max_epochs=self.max_epochs,
+            accumulate_grad_batches=self.accumulate,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO(), *slurm],
+            default_root_dir=folder,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=progress_bar,
+            use_distributed_sampler=False,  # the loader deals the batches out itself
+            num_sanity_val_steps=0,
+            **self.options,
+        )
+
+
+def _trainer_problems(options: Mapping[str, Any]) -> list[str]:
+    known = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
+    problems = [f"--trainer.{n}: unknown.{did_you_mean(n, known - OWNED)}" for n in options if n not in known]
+    problems += [
+        f"--trainer.{n}: set by cassle; use --{n} if there is such a flag, else leave it out."
+        for n in options
+        if n in OWNED
+    ]
+    return problems
+
+
+def quiet() -> None:
+    """Silence what Lightning says about matters that are settled here."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in (
+        ".*module\\(s\\) in eval mode at the start of training.*",  # the frozen teacher, on purpose
+        ".*does not have many workers.*",
+        ".*GPU available but not used.*",
+        ".*smaller than the logging interval.*",
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message)

@@ -1,0 +1,43 @@
+"""Accuracies of an encoder on every task: features once, then the probes."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from cassle.data.centre import centre_view
+from cassle.data.module import TaskImages
+from cassle.data.recipe import Recipe
+from cassle.errors import ConfigError
+from cassle.evaluation.features import extract_features
+from cassle.evaluation.protocol import Evaluation
+
+
+def accuracy_rows(
+    backbone: nn.Module, images: TaskImages, recipe: Recipe, evaluation: Evaluation
+) -> dict[str, list[float]]:
+    """Return for each probe the accuracy (fraction) on every task.
+
+    Args:
+        backbone: normalised images (batch, 3, size, size) to features (batch, dim); used on its own device.
+        images: the loaded data set.
+        recipe: size and statistics of the evaluation view.
+        evaluation: the probes.
+
+    Raises:
+        ConfigError: there are no labels to evaluate with.
+    """
+    if images.val is None or not images.classes:
+        raise ConfigError("--dataset: evaluation needs labels and a validation part; this data set has none.")
+
+    def view(batch):
+        return centre_view(batch, recipe.size, recipe.mean, recipe.std)
+
+    size = evaluation.eval_batch_size
+    features = [
+        extract_features(backbone, part.pixels, batch_size=size, transform=view) for part in (images.train, images.val)
+    ]
+    tasks = images.split.val_tasks(len(images.val.targets))
+    train, val = features
+    return evaluation.row(
+        train, images.train.targets, val, images.val.targets, tasks, len(images.classes), images.split.num_tasks
+    )

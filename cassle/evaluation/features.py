@@ -1,0 +1,86 @@
+"""Images to frozen features, leaving the encoder exactly as it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from cassle.errors import CassleError
+
+Encode = Callable[[Tensor], Tensor]
+
+
+def extract_features(
+    encode: nn.Module | Encode,
+    images: UInt8[Tensor, "n 3 h w"],
+    *,
+    batch_size: int,
+    transform: Callable[[Tensor], Tensor] | None = None,
+) -> Float[Tensor, "n dim"]:
+    """Return the features of ``images`` as float32 on the CPU, from ``encode`` in eval mode and without gradients.
+
+    Every submodule's training flag is afterwards what it was before, also after an exception.
+
+    Args:
+        encode: a module, or a function from a float batch to features (batch, dim). A module (or a method of one) is
+            switched to eval mode, and fed on its own device; another function is called as it is.
+        images: the images, uint8, on any device.
+        batch_size: images per forward pass.
+        transform: maps a uint8 batch (on the encoder's device) to the float batch that the encoder takes;
+            by default the division by 255.
+
+    Raises:
+        ValueError: images that are not uint8 (n, 3, h, w), a batch size below 1, or features that are not (batch, dim).
+        CassleError: a feature is NaN or infinite.
+    """
+    if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3 or len(images) == 0:
+        raise ValueError(f"images: {images.dtype} {tuple(images.shape)}; give uint8 of shape (n >= 1, 3, h, w).")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: {batch_size}; give at least 1.")
+    module = _module_of(encode)
+    device = images.device if module is None else next(module.parameters(), images).device
+    transform = transform or (lambda batch: batch.float() / 255)
+    features: Tensor | None = None
+    with _eval_mode(module), torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size].to(device, non_blocking=True)
+            out = encode(transform(batch))
+            if out.dim() != 2 or len(out) != len(batch):
+                raise ValueError(f"encoder: output of shape {tuple(out.shape)} for {len(batch)} images; give (n, dim).")
+            if features is None:
+                features = _buffer(len(images), out)
+            # Into pinned memory, so that the next batch does not wait for this copy.
+            features[start : start + len(batch)].copy_(out.float(), non_blocking=True)
+    if out.is_cuda:
+        torch.cuda.current_stream(out.device).synchronize()
+    if bad := int((~features.isfinite()).any(dim=1).sum()):
+        raise CassleError(
+            f"encoder: NaN or infinite features for {bad} of {len(images)} images; the training diverged."
+        )
+    return features
+
+
+def _buffer(num_images: int, out: Tensor) -> Tensor:
+    with torch.inference_mode(False):  # a normal tensor: the caller may train a probe on it
+        return torch.empty(num_images, out.shape[1], dtype=torch.float32, pin_memory=out.is_cuda)
+
+
+def _module_of(encode: nn.Module | Encode) -> nn.Module | None:
+    owner = encode if isinstance(encode, nn.Module) else getattr(encode, "__self__", None)
+    return owner if isinstance(owner, nn.Module) else None
+
+
+@contextmanager
+def _eval_mode(module: nn.Module | None) -> Iterator[None]:
+    flags = {} if module is None else {part: part.training for part in module.modules()}
+    try:
+        if module is not None:
+            module.eval()
+        yield
+    finally:
+        for part, training in flags.items():  # one by one: .train() would also wake a frozen part
+            part.training = training

@@ -1,0 +1,180 @@
+"""A linear probe that learns beside the encoder and never touches it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cassle.data.centre import centre_view
+from cassle.data.module import TaskImages
+from cassle.data.recipe import Recipe
+from cassle.evaluation.features import extract_features
+from cassle.evaluation.metrics import accuracy_per_task
+from cassle.randomness import generator
+
+
+class OnlineProbe:
+    """The online linear probe: how well the classes can be told apart, watched during training.
+
+    Features come from the backbone in eval mode, without gradients and without augmentation: neither its weights nor
+    its batch-norm statistics see the probe. The probe is one linear layer over all classes; it is carried from task to
+    task.
+    """
+
+    def __init__(
+        self,
+        *,
+        disable_online_eval: bool = False,
+        classifier_lr: float = 0.3,
+        online_eval_batch_size: int | None = None,
+        online_eval_data: Literal["all_tasks", "seen_tasks", "current_task"] = "all_tasks",
+        check_val_every_n_epoch: int = 1,
+    ) -> None:
+        """Describe the probe.
+
+        Args:
+            disable_online_eval: train without the online probe.
+            classifier_lr: learning rate of the probe (sgd with momentum 0.9, cosine over the task).
+            online_eval_batch_size: labelled images per step; default: --batch_size.
+            online_eval_data: labelled training images that it learns from: all_tasks (upstream), seen_tasks,
+                current_task.
+            check_val_every_n_epoch: epochs between its evaluations on the validation set; the last epoch always is one.
+        """
+        self.disabled = disable_online_eval
+        self.lr, self.batch_size, self.data = classifier_lr, online_eval_batch_size, online_eval_data
+        self.every_n_epochs = max(check_val_every_n_epoch, 1)
+
+
+class OnlineProbeCallback(pl.Callback):
+    """Trains an :class:`OnlineProbe` after every training step and reports it at the end of epochs.
+
+    Args:
+        settings: the probe's settings.
+        images: the loaded data set; it must have labels.
+        recipe: size and statistics of the evaluation view.
+        batch_size: labelled images per step, unless the settings say otherwise.
+        seed: seed of the run.
+        task: index of the task.
+        report: dictionary that takes the numbers of each epoch.
+    """
+
+    def __init__(
+        self,
+        settings: OnlineProbe,
+        images: TaskImages,
+        recipe: Recipe,
+        *,
+        batch_size: int,
+        seed: int,
+        task: int,
+        report: dict[str, float],
+    ) -> None:
+        self.settings, self.images, self.recipe, self.report = settings, images, recipe, report
+        self.batch_size = settings.batch_size or batch_size
+        self.seed, self.task = seed, task
+        chosen = {"all_tasks": slice(None), "seen_tasks": slice(task + 1), "current_task": slice(task, task + 1)}
+        self.members = torch.cat(images.split.train[chosen[settings.data]])
+        self.linear: nn.Linear | None = None
+        self._loaded: dict[str, Any] | None = None
+        self._sums: Tensor | None = None
+
+    def setup(self, trainer: pl.Trainer, model: pl.LightningModule, stage: str) -> None:
+        """Make the linear layer and its optimizer on the device, or take them from the checkpoint."""
+        device = trainer.strategy.root_device
+        self.linear = nn.Linear(model.backbone.num_features, len(self.images.classes), device=device)
+        nn.init.zeros_(self.linear.weight)  # a convex problem: zero is as good a start as any, and keyed to nothing
+        nn.init.zeros_(self.linear.bias)
+        self.optimizer = torch.optim.SGD(self.linear.parameters(), lr=self.settings.lr, momentum=0.9, foreach=True)
+        self._sums = torch.zeros(3, device=device, dtype=torch.float64)
+        self._pixels = self.images.train.pixels.to(device)
+        self._targets = self.images.train.targets.to(device)
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Continue with the linear layer of the previous task."""
+        self._loaded = {"linear": weights}
+
+    def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        """Take over a loaded state; the layer exists by now."""
+        if self._loaded:
+            self.linear.load_state_dict(self._loaded["linear"])
+            if "optimizer" in self._loaded:
+                self.optimizer.load_state_dict(self._loaded["optimizer"])
+                self._sums.copy_(self._loaded["sums"])
+            self._loaded = None
+
+    def _encode(self, model: pl.LightningModule, images: Tensor) -> Tensor:
+        """Return features (batch, dim) of uint8 images from the backbone in eval mode."""
+        view = centre_view(images, self.recipe.size, self.recipe.mean, self.recipe.std)
+        parts = [part for part in model.backbone.modules() if part.training]
+        for part in parts:
+            part.training = False
+        with torch.no_grad():
+            features = model.backbone(view)
+        for part in parts:
+            part.training = True
+        return features.float()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Take one step on a random labelled batch."""
+        step = trainer.current_epoch * trainer.num_training_batches + batch_idx
+        draws = generator(self.seed, "online", self.task, step, trainer.global_rank)
+        index = self.members[torch.randint(len(self.members), (self.batch_size,), generator=draws)]
+        index = index.to(self._pixels.device, non_blocking=True)
+        with trainer.precision_plugin.forward_context():
+            features = self._encode(model, self._pixels[index])
+        targets = self._targets[index]
+        with torch.enable_grad():
+            logits = self.linear(features)
+            loss = functional.cross_entropy(logits, targets)
+            self.optimizer.zero_grad()
+            loss.backward()
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            for parameter in self.linear.parameters():
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= dist.get_world_size()
+        total = trainer.num_training_batches * trainer.max_epochs
+        self.optimizer.param_groups[0]["lr"] = self.settings.lr * (1 + math.cos(math.pi * step / total)) / 2
+        self.optimizer.step()
+        hits = (logits.detach().argmax(1) == targets).double().mean()
+        self._sums += torch.stack([loss.detach().double(), hits, torch.ones_like(hits)])
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        """Report the epoch's means, and at times the accuracy on the validation set."""
+        loss, hits, count = self._sums.tolist()
+        self._sums.zero_()
+        self.report.update({"online_loss": loss / count, "online_acc": hits / count})
+        due = (trainer.current_epoch + 1) % self.settings.every_n_epochs == 0
+        if self.images.val is not None and (due or trainer.current_epoch + 1 == trainer.max_epochs):
+            self.report.update(self._validate(model))
+
+    def _validate(self, model: pl.LightningModule) -> dict[str, float]:
+        val, split = self.images.val, self.images.split
+        features = extract_features(
+            lambda images: self._encode(model, images),
+            val.pixels.to(self._pixels.device),
+            batch_size=self.batch_size,
+            transform=lambda images: images,
+        )
+        with torch.no_grad():
+            predictions = self.linear(features.to(self._pixels.device)).argmax(1).cpu()
+        tasks = split.val_tasks(len(val.targets))
+        per_task = accuracy_per_task(predictions, val.targets, tasks, split.num_tasks)
+        mean = (predictions == val.targets).double().mean().item()
+        return {"val_acc": mean, **{f"val_acc_task{task}": value for task, value in enumerate(per_task)}}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the probe, its optimizer, and the sums of the running epoch."""
+        optimizer = self.optimizer.state_dict()
+        return {"linear": self.linear.state_dict(), "optimizer": optimizer, "sums": self._sums}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Remember a saved state until the layer exists."""
+        self._loaded = state

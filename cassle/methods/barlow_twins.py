@@ -1,0 +1,47 @@
+"""Barlow Twins."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cassle.data.batch import Batch
+from cassle.losses import barlow_twins
+from cassle.methods.base import Outputs, SSLMethod
+from cassle.nn.heads import mlp
+
+
+class BarlowTwins(SSLMethod):
+    """Barlow Twins (Zbontar et al. 2021): the cross-correlation of two views becomes the identity."""
+
+    auto_distiller = "decorrelative"
+
+    def __init__(
+        self,
+        *args,
+        output_dim: int = 2048,
+        proj_hidden_dim: int = 2048,
+        lamb: float = 5e-3,
+        scale_loss: float = 0.025,
+        gather: bool = True,
+        **kwargs,
+    ) -> None:
+        """Build Barlow Twins.
+
+        Args:
+            args: backbone and optimization, given by the house.
+            output_dim: width of the projection z.
+            proj_hidden_dim: hidden width of the three-layer projector.
+            lamb: weight of the off-diagonal terms.
+            scale_loss: factor on the whole loss.
+            gather: correlate over the images of all processes, with correct gradients.
+            kwargs: arguments of ``SSLMethod``.
+        """
+        super().__init__(*args, **kwargs)
+        self.output_dim, self.lamb, self.scale_loss, self.gather = output_dim, lamb, scale_loss, gather
+        self.projector = mlp(self.backbone.num_features, proj_hidden_dim, output_dim, layers=3)
+
+    def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
+        """The distance of the cross-correlation matrix from the identity."""
+        z1, z2 = (o["z"] for o in out)
+        loss = barlow_twins(z1, z2, lamb=self.lamb, scale_loss=self.scale_loss, gather=self.gather)
+        return {"barlow_twins": loss}

@@ -1,0 +1,133 @@
+"""The contract that every objective and every way not to forget speaks.
+
+``forward`` maps one view to named tensors (``feats``, ``z``, maybe ``p``); ``losses`` maps a batch and the outputs of
+its views to named terms; the base sums, guards and steps. A way not to forget overrides the same hooks and calls
+``super()``: ``begin_task``, ``compose_batch``, ``losses``, ``after_step``, ``end_task``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from cassle.data.batch import Batch
+from cassle.methods.guard import FiniteGuard
+from cassle.nn.state import load_strictly
+from cassle.optim.build import Optimization
+
+Outputs = list[dict[str, Tensor]]
+
+
+class SSLMethod(pl.LightningModule):
+    """Base of every objective: an encoder ``backbone``, a ``projector``, and whatever else the objective adds."""
+
+    #: prefixes of state that belongs to one task only and is not handed to the next
+    transient: ClassVar[tuple[str, ...]] = ()
+    #: name in ``DISTILLERS`` of the distiller that ``--distiller auto`` takes
+    auto_distiller: ClassVar[str]
+    #: maps features to z; a subclass makes it
+    projector: nn.Module
+    #: width of z
+    output_dim: int
+
+    def __init__(
+        self, backbone: nn.Module, optimization: Optimization | None = None, *, concat_views: bool = False
+    ) -> None:
+        """Build the method.
+
+        Args:
+            backbone: images (batch, 3, h, w) to features (batch, backbone.num_features); given by the house.
+            optimization: optimizer and schedule; given by the house, the defaults of ``Optimization`` without one.
+            concat_views: pass all views through the network as one batch, so that batch norm mixes them (faster); the
+                default normalises each view by itself, as the published methods do.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.optimization = optimization or Optimization()
+        self.concat_views = concat_views
+        self.guard = FiniteGuard()
+        self.current_task = 0
+
+    # The hooks ------------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Map one view (batch, 3, h, w) to ``feats`` (batch, features) and ``z`` (batch, output_dim)."""
+        feats = self.backbone(x)
+        return {"feats": feats, "z": self.projector(feats)}
+
+    def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
+        """Return the named scalar terms of the loss; their sum is minimised."""
+        raise NotImplementedError(f"{type(self).__name__} does not define its losses")
+
+    def begin_task(self, task: int, handoff: Mapping[str, Tensor] | None) -> None:
+        """Prepare for a task: load the previous task's weights, make what lives for one task.
+
+        Args:
+            task: index of the task, from 0.
+            handoff: state dict of the end of the previous task, or None for a fresh start.
+
+        Raises:
+            CheckpointError: the weights do not fit this architecture.
+        """
+        self.current_task = task
+        if handoff is not None:
+            load_strictly(self, handoff, ignore=self.transient)
+
+    def compose_batch(self, batch: Batch) -> Batch:
+        """Return the batch to train on; replay adds to it here."""
+        return batch
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Follow the optimizer's step number ``step`` (from 1) of ``total_steps`` of this task, e.g. move a teacher."""
+
+    def end_task(self) -> None:
+        """Finish the task, after its last step and before its checkpoint."""
+
+    # What nobody writes twice ---------------------------------------------------------------------------------------
+
+    def forward_views(self, views: list[Tensor]) -> Outputs:
+        """Apply ``forward`` to every view: one by one, or as one batch with ``concat_views``."""
+        if not self.concat_views or len({view.shape for view in views}) > 1:
+            return [self(view) for view in views]
+        joint = {name: value.chunk(len(views)) for name, value in self(torch.cat(views)).items()}
+        return [{name: chunks[i] for name, chunks in joint.items()} for i in range(len(views))]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | dict[str, Tensor]]:
+        """Sum the terms; the guard looks at them while the backward pass runs."""
+        batch = self.compose_batch(batch)
+        terms = self.losses(batch, self.forward_views(batch.views))
+        self.guard.watch(terms, batch.index)
+        loss = torch.stack(list(terms.values())).sum()
+        return {"loss": loss, "terms": {name: term.detach() for name, term in terms.items()}}
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Stop before a non-finite loss moves a weight."""
+        self.guard.check(task=self.current_task, epoch=self.trainer.current_epoch)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rate: a pure function of the step, so there is no scheduler state to lose."""
+        self.optimization.set_lr(
+            self.trainer.optimizers[0], self.global_step, self._total_steps, self._steps_per_epoch
+        )
+
+    def on_train_start(self) -> None:
+        """Read the plan of this task from the trainer once."""
+        self._total_steps = int(self.trainer.estimated_stepping_batches)
+        self._steps_per_epoch = max(self._total_steps // self.trainer.max_epochs, 1)
+
+    def optimizer_step(self, *args, **kwargs) -> None:
+        """Step, then call ``after_step``: in here, so that a checkpoint saved at the end of the batch has both."""
+        super().optimizer_step(*args, **kwargs)
+        self.after_step(self.global_step + 1, self._total_steps)
+
+    def parameter_groups(self) -> list[dict]:
+        """Return the optimizer's groups; every trainable parameter exactly once."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Build the optimizer for the batch that all processes and accumulated batches make together."""
+        return self.optimization.build(self.parameter_groups())

@@ -1,0 +1,43 @@
+"""torchvision's residual networks without the classifier, with a stem for small images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torchvision
+from torch import nn
+
+SMALL_IMAGE = 64  # up to this side (pixels) the ImageNet stem would leave almost no resolution
+
+
+def _resnet(build: Callable[..., nn.Module], image_size: int, stem_padding: int, zero_init_residual: bool) -> nn.Module:
+    net = build(weights=None, zero_init_residual=zero_init_residual)
+    net.num_features = net.fc.in_features
+    net.fc = nn.Identity()
+    if image_size <= SMALL_IMAGE:
+        net.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=stem_padding, bias=False)
+        nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+        net.maxpool = nn.Identity()
+    return net
+
+
+def resnet18(image_size: int, *, stem_padding: int = 1, zero_init_residual: bool = False) -> nn.Module:
+    """ResNet-18 (He et al. 2016): 512 features; up to 64 pixels with the 3×3 CIFAR stem and without max-pooling.
+
+    Args:
+        image_size: side of the images in pixels; decides the stem.
+        stem_padding: padding of the CIFAR stem; 2 is CaSSLe's (34×34 maps from 32×32 images, +27 % FLOPs).
+        zero_init_residual: start every residual branch at zero.
+    """
+    return _resnet(torchvision.models.resnet18, image_size, stem_padding, zero_init_residual)
+
+
+def resnet50(image_size: int, *, stem_padding: int = 1, zero_init_residual: bool = False) -> nn.Module:
+    """ResNet-50 (He et al. 2016): 2048 features; up to 64 pixels with the 3×3 CIFAR stem and without max-pooling.
+
+    Args:
+        image_size: side of the images in pixels; decides the stem.
+        stem_padding: padding of the CIFAR stem; 2 is CaSSLe's (34×34 maps from 32×32 images, +27 % FLOPs).
+        zero_init_residual: start every residual branch at zero.
+    """
+    return _resnet(torchvision.models.resnet50, image_size, stem_padding, zero_init_residual)

@@ -1,0 +1,262 @@
+"""The batched engine against Pillow and torchvision: same parameters, same pixels; same distributions."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.stats import ks_2samp
+from torchvision import transforms
+from torchvision.transforms import functional as TF
+
+from cassle.data import augment, blur, colour, crop
+from cassle.data.parameters import BRIGHTNESS, HUE, central_box, draw
+from cassle.data.recipe import Recipe
+from cassle.randomness import generator
+
+# The oracle, one Pillow call per operation, is the benchmark's: there is one of it.
+_SPEC = importlib.util.spec_from_file_location(
+    "augmentation_benchmark", Path(__file__).parents[2] / "benchmarks" / "augmentation.py"
+)
+oracle = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(oracle)
+
+STATS = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.247, 0.243, 0.261)}
+STRONG = Recipe(
+    size=32, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur_prob=0.5, solarize_prob=0.3, **STATS
+)
+
+
+@pytest.fixture(scope="module", params=["photographs", "noise"])
+def images(request):
+    return getattr(oracle, request.param)(96, 32)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def grey_levels(views, recipe):
+    """Undo the normalisation: 0..255."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (recipe.mean, recipe.std))
+    return (views * std + mean) * 255
+
+
+@pytest.mark.parametrize("step", list(oracle.PILLOW))
+def test_each_operation_equals_pillow(step, images):
+    recipe = dataclasses.replace(STRONG, blur_prob=1.0)
+    params = draw(recipe, len(images), 32, 32, generator(1, "test"))
+    assert oracle.differences(step, images, params, recipe).max() <= 2
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 48), (40, 25, 16), (17, 33, 32), (96, 80, 24)])
+def test_crop_equals_pillow_up_and_down(height, width, size):
+    pictures = torch.randint(256, (48, 3, height, width), generator=generator(2, "test"), dtype=torch.uint8)
+    recipe = dataclasses.replace(STRONG, size=size, scale=(0.001, 1.0), ratio=(0.2, 5.0))
+    params = draw(recipe, 48, height, width, generator(3, "test"))
+    assert oracle.differences("crop", pictures, params, recipe).max() <= 2
+
+
+@pytest.mark.parametrize("box", [(0, 0, 1, 1), (31, 31, 1, 1), (0, 5, 32, 1), (7, 0, 1, 32), (0, 0, 32, 32)])
+def test_crop_of_odd_boxes(box, images):
+    boxes = torch.tensor([box]).expand(len(images), 4)
+    flip = torch.zeros(len(images), dtype=torch.bool)
+    ours = crop.crop_resize_flip(images, boxes, flip, 32)
+    for image, view in zip(images[:16], ours, strict=False):
+        picture = TF.resized_crop(TF.to_pil_image(image), *box, [32, 32], TF.InterpolationMode.BICUBIC)
+        assert (TF.pil_to_tensor(picture) - view).abs().max() <= 1
+
+
+def test_a_table_of_weights_changes_nothing(monkeypatch):
+    params = draw(STRONG, 64, 32, 32, generator(4, "test"))
+    arguments = (params.left, params.width, 32, 24, params.flip)
+    looked_up = crop._weights(*arguments)
+    monkeypatch.setattr(crop, "TABLE_BYTES", 0)
+    torch.testing.assert_close(crop._weights(*arguments), looked_up, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.57, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("size", [8, 33])
+def test_blur_equals_pillow_at_any_sigma(sigma, size):
+    pictures = oracle.noise(8, size)
+    params = draw(STRONG, 8, size, size, generator(5, "test"))
+    params = dataclasses.replace(params, sigma=torch.full((8,), sigma))
+    recipe = dataclasses.replace(STRONG, size=size, blur_sigma=(0.1, sigma))
+    assert oracle.differences("blur", pictures, params, recipe).max() <= 2
+
+
+def test_blur_keeps_a_flat_image_and_only_touches_the_index():
+    images = torch.full((3, 3, 9, 9), 77.0)
+    images[1] = oracle.noise(1, 9)[0].float()
+    before = images.clone()
+    blur.gaussian_blur(images, torch.tensor([0, 2]), torch.tensor([1.0, 2.0]), 2.0)
+    assert torch.equal(images, before)
+
+
+def test_solarize_at_any_threshold():
+    ramp = torch.arange(256.0).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    for threshold in (0, 1, 100, 128, 255, 256):
+        expected = torch.where(ramp < threshold, ramp, 255 - ramp)
+        assert torch.equal(colour.solarize(ramp.clone(), torch.tensor([0]), threshold), expected)
+
+
+def test_hue_of_every_primary_and_grey():
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255), (9, 9, 9), (0, 0, 0)]
+    images = torch.tensor(colours).float().view(-1, 3, 1, 1)
+    for turns in (-0.5, -1 / 3, 0.0, 0.1, 1 / 3, 0.5):
+        ours = colour.shift_hue(images.clone(), torch.full((len(colours),), turns))
+        theirs = TF.adjust_hue(images / 255, turns) * 255
+        assert (ours - theirs).abs().max() <= 0.51
+
+
+def test_whole_chain_stays_close_to_pillow(images):
+    """Every operation is within 2, but a contrast of 1.8 or a hue of a dark pixel magnifies what came before."""
+    params = draw(STRONG, len(images), 32, 32, generator(6, "test"))
+    errors = oracle.differences("chain", images, params, STRONG)
+    assert errors.mean() < 0.5
+    assert errors.flatten().kthvalue(int(0.995 * errors.numel())).values <= 2.01  # float32 normalised and back
+    assert errors.max() <= 12
+
+
+def test_chain_without_colour_amplification_is_within_three(images):
+    recipe = Recipe(size=32, jitter_prob=0.0, blur_prob=0.5, solarize_prob=0.5, **STATS)
+    params = draw(recipe, len(images), 32, 32, generator(7, "test"))
+    assert oracle.differences("chain", images, params, recipe).max() <= 3.01
+
+
+def test_normalisation_is_totensor_then_normalize(images):
+    recipe = Recipe(size=32, scale=(1, 1), ratio=(1, 1), jitter_prob=0, gray_prob=0, blur_prob=0, flip_prob=0, **STATS)
+    params = draw(recipe, len(images), 32, 32, generator(8, "test"))
+    expected = transforms.Normalize(recipe.mean, recipe.std)(images.float() / 255)
+    torch.testing.assert_close(augment.make_view(images, params, recipe), expected, rtol=0, atol=1e-5)
+
+
+def test_chunks_do_not_change_the_views(images, monkeypatch):
+    params = draw(STRONG, len(images), 32, 32, generator(9, "test"))
+    whole = augment.make_view(images, params, STRONG)
+    monkeypatch.setattr(augment, "CHUNK_BYTES", 7 * 3 * 32 * 32 * 4)
+    torch.testing.assert_close(augment.make_view(images, params, STRONG), whole, rtol=0, atol=0.02)
+
+
+def test_same_key_same_views_and_per_sample_parameters():
+    image = oracle.photographs(1, 32).expand(64, 3, 32, 32)
+    views = [
+        augment.make_view(image, draw(STRONG, 64, 32, 32, generator(seed, "augment", 0, 5)), STRONG)
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(views[0], views[1])
+    assert not torch.equal(views[0], views[2])
+    assert len(torch.unique(views[0].flatten(1), dim=0)) == 64
+
+
+def test_mixed_precision_does_not_reach_the_products(images):
+    params = draw(STRONG, len(images), 32, 32, generator(10, "test"))
+    plain = augment.make_view(images, params, STRONG)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(augment.make_view(images, params, STRONG), plain)
+
+
+def test_images_are_left_alone_and_odd_batches_work(images):
+    before = images.clone()
+    for count in (0, 1, 3):
+        params = draw(STRONG, count, 32, 32, generator(11, "test"))
+        assert augment.make_view(images[:count], params, STRONG).shape == (count, 3, 32, 32)
+    assert torch.equal(images, before)
+
+
+def test_wrong_input_is_refused(images):
+    params = draw(STRONG, 4, 32, 32, generator(12, "test"))
+    with pytest.raises(ValueError, match="uint8"):
+        augment.make_view(images[:4].float(), params, STRONG)
+    with pytest.raises(ValueError, match="drawn for 4 images, given 5"):
+        augment.make_view(images[:5], params, STRONG)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (48, 20), (10, 90)])
+def test_boxes_are_distributed_as_torchvisions(height, width):
+    recipe, count = Recipe(size=32, scale=(0.08, 1.0), **STATS), 2000
+    torch.manual_seed(0)
+    picture = Image.new("RGB", (width, height))
+    theirs = torch.tensor(
+        [transforms.RandomResizedCrop.get_params(picture, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(count)]
+    )
+    params = draw(recipe, count, height, width, generator(13, "test"))
+    ours = torch.stack([params.top, params.left, params.height, params.width], dim=1)
+    for a, b in zip(ours.T, theirs.T, strict=True):
+        assert ks_2samp(a.numpy(), b.numpy()).pvalue > 1e-3
+    assert ks_2samp((ours[:, 2] * ours[:, 3]).numpy(), (theirs[:, 2] * theirs[:, 3]).numpy()).pvalue > 1e-3
+
+
+def test_jitter_is_distributed_as_torchvisions():
+    count = 2000
+    recipe = dataclasses.replace(STRONG, brightness=1.3, blur_sigma=(0.1, 2.0), blur_prob=1.0)
+    params = draw(recipe, count, 32, 32, generator(14, "test"))
+    torch.manual_seed(0)
+    limits = transforms.ColorJitter(1.3, 0.8, 0.8, 0.2)
+    theirs = [
+        transforms.ColorJitter.get_params(limits.brightness, limits.contrast, limits.saturation, limits.hue)
+        for _ in range(count)
+    ]
+    for kind in range(4):
+        assert ks_2samp(params.factors[:, kind].numpy(), [draws[1 + kind] for draws in theirs]).pvalue > 1e-3
+    assert params.factors[:, BRIGHTNESS].min() >= 0
+    assert params.factors[:, HUE].abs().max() <= 0.2
+    assert torch.equal(params.order.sort(dim=1).values, torch.arange(4).expand(count, 4))
+    permutations = torch.unique(params.order, dim=0, return_counts=True)[1]
+    assert len(permutations) == 24
+    assert permutations.min() > 40  # 83 expected
+    assert 0.1 <= params.sigma.min() and params.sigma.max() <= 2.0
+
+
+def test_chances_are_kept():
+    params = draw(STRONG, 4000, 32, 32, generator(15, "test"))
+    for drawn, chance in (
+        (params.flip, 0.5),
+        (params.jitter, 0.8),
+        (params.gray, 0.2),
+        (params.sigma > 0, 0.5),
+        (params.solarize, 0.3),
+    ):
+        assert abs(drawn.float().mean() - chance) < 0.03
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 300),
+    width=st.integers(1, 300),
+    scale=st.tuples(st.floats(1e-4, 1), st.floats(1e-4, 1)).map(sorted).map(tuple),
+    ratio=st.tuples(st.floats(0.05, 20), st.floats(0.05, 20)).map(sorted).map(tuple),
+    seed=st.integers(0, 2**32),
+)
+def test_boxes_are_inside_the_image(height, width, scale, ratio, seed):
+    recipe = Recipe(size=8, scale=scale, ratio=ratio, **STATS)
+    params = draw(recipe, 32, height, width, torch.Generator().manual_seed(seed))
+    assert (params.height >= 1).all() and (params.width >= 1).all()
+    assert (params.top >= 0).all() and (params.top + params.height <= height).all()
+    assert (params.left >= 0).all() and (params.left + params.width <= width).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (100, 10), (10, 100), (3, 4)])
+def test_central_box_is_torchvisions_fallback(height, width):
+    recipe = Recipe(size=8, ratio=(0.9, 1.1), **STATS)
+    impossible = transforms.RandomResizedCrop.get_params(Image.new("RGB", (width, height)), [5.0, 5.0], [0.9, 1.1])
+    rows, columns = central_box(recipe.ratio, height, width)
+    assert ((height - rows) // 2, (width - columns) // 2, rows, columns) == impossible
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_agrees_with_the_cpu(images):
+    params = draw(STRONG, len(images), 32, 32, generator(16, "test"))
+    theirs = augment.make_view(images.cuda(), params, STRONG).cpu()
+    errors = (grey_levels(theirs, STRONG) - grey_levels(augment.make_view(images, params, STRONG), STRONG)).abs()
+    assert errors.mean() < 0.05

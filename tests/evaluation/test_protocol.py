@@ -1,0 +1,70 @@
+"""The protocol: which probes run, which labels they get, and that its signature is its configuration."""
+
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+
+from cassle.errors import ConfigError
+from cassle.evaluation.protocol import Evaluation, few_label_subset
+
+
+@pytest.fixture(scope="module")
+def data():
+    g = torch.Generator().manual_seed(0)
+    y = torch.arange(4).repeat(30)
+    x = torch.randn(120, 12, generator=g) + 3 * torch.eye(4, 12)[y]
+    return x[:80], y[:80], x[80:], y[80:], y[80:] // 2, 4, 2
+
+
+def test_a_row_has_one_accuracy_per_probe_and_task(data):
+    rows = Evaluation(few_labels=3).row(*data)
+    assert list(rows) == ["knn", "ridge", "ridge_3_labels", "linear"]
+    assert all(len(row) == 2 and all(0.6 < value <= 1 for value in row) for row in rows.values())
+    assert Evaluation(few_labels=3).row(*data) == rows
+
+
+def test_probes_can_be_left_out(data):
+    evaluation = Evaluation(disable_knn_eval=True, disable_linear_eval=True, few_labels=0)
+    assert list(evaluation.row(*data)) == ["ridge"] == list(evaluation.describe()["probes"])
+
+
+def test_more_labels_than_there_are_is_ridge_itself(data):
+    rows = Evaluation(few_labels=1000, few_label_draws=1).row(*data)
+    assert rows["ridge_1000_labels"] == rows["ridge"]
+
+
+def test_few_labels_are_stratified_and_fixed():
+    targets = torch.tensor([0] * 50 + [1] * 3 + [3] * 20)[
+        torch.randperm(73, generator=torch.Generator().manual_seed(1))
+    ]
+    chosen = few_label_subset(targets, 5, draw=0)
+    assert torch.bincount(targets[chosen]).tolist() == [5, 3, 0, 5]
+    assert chosen.unique().numel() == 13
+    torch.manual_seed(7)  # the global generator has no say
+    assert torch.equal(few_label_subset(targets, 5, draw=0), chosen)
+    assert not torch.equal(few_label_subset(targets, 5, draw=1), chosen)
+
+
+def test_the_description_names_every_probe_and_the_head():
+    text = Evaluation(knn_k=7, few_labels=3).describe()
+    assert set(text["probes"]) == {"knn", "ridge", "ridge_3_labels", "linear"}
+    assert "one probe over all classes, no task id" in text["head"]
+    assert "k=7" in text["probes"]["knn"]
+
+
+def test_all_wrong_settings_are_collected():
+    with pytest.raises(ConfigError) as caught:
+        Evaluation(knn_k=0, ridge_lamb=0.0, linear_l2=float("nan"), eval_batch_size=0)
+    assert len(caught.value.problems) == 4
+    assert "--knn_k 0" in str(caught.value)
+
+
+def test_the_signature_is_the_configuration(capsys):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Evaluation)
+    config = parser.parse_args(["--knn_k", "3", "--disable_linear_eval", "true"])
+    evaluation = Evaluation(**config.as_dict())
+    assert evaluation.knn_k == 3 and evaluation.disable_linear_eval
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help"])
+    assert "labels per class of the few-label ridge probe" in " ".join(capsys.readouterr().out.split())
