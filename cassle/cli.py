@@ -25,6 +25,12 @@ REPLACED = {
     "auto_umap": "there are no UMAP plots in this version; leave the flag out.",
     "multicrop": "multi-crop is not part of this version; leave the flag out.",
 }
+#: flags of upstream's SGD training of a linear head
+SOLVED = {
+    "optimizer", "lr", "lars", "exclude_bias_n_norm", "weight_decay", "scheduler", "lr_decay_steps", "batch_size",
+    "max_epochs", "precision", "name", "project", "entity", "wandb", "offline", "classifier_lr", "method",
+    "accelerator", "strategy", "sync_batchnorm", "experiment_dir", "base_experiment_dir", "checkpoint_dir",
+}  # fmt: skip
 #: PL 1.5 spellings of a value
 PRECISIONS = {"16": "16-mixed", "32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
 NUMBER = re.compile(r"[-+]?(\d|\.\d)")
@@ -104,8 +110,6 @@ def collect(argv: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
     """
     values = read_flags(argv)
     modes = {mode for mode in ("help", "print_config", "dry_run") if values.pop(mode, None) not in (None, "false")}
-    if "-h" in argv:
-        modes.add("help")
     config = values.pop("config", None)
     if config is not None:
         values = {**_read_config(Path(config)), **values}
@@ -140,34 +144,71 @@ def _guarded(command: Callable[[], int]) -> int:
         return 130
 
 
-def main_continual(argv: Sequence[str]) -> int:
-    """Train over a sequence of tasks; returns the exit code."""
+def _command(argv: Sequence[str], run: Callable[[dict[str, Any], set[str]], None], show: Callable[..., None]) -> int:
+    """Read a command line, then show the help or run; returns the exit code."""
 
     def command() -> int:
-        values, modes = collect([word for word in argv if word != "-h"])
-        if "help" in modes or "-h" in argv:
-            return _help(values)
-        values, problems = upstream_spelling(values, print)
-        from cassle.engine.plan import Plan
-
-        if problems and "dry_run" not in modes:
-            raise ConfigError([*problems, *_problems(lambda: Plan(values))])
-        if "print_config" in modes:
-            import yaml
-
-            print(yaml.safe_dump(Plan(values).config(), sort_keys=False), end="")
-            return 0
-        if "dry_run" in modes:
-            from cassle.engine.dry_run import describe
-
-            describe(Plan(values), warnings=problems)
-            return 0
-        from cassle.engine.experiment import Experiment
-
-        Experiment(**values).run()
+        values, modes = collect(["--help" if word == "-h" else word for word in argv])
+        if "help" in modes:
+            show(values)
+        else:
+            run(values, modes)
         return 0
 
     return _guarded(command)
+
+
+def main_continual(argv: Sequence[str]) -> int:
+    """Train over a sequence of tasks; returns the exit code."""
+    return _command(argv, _train, _train_help)
+
+
+def main_linear(argv: Sequence[str]) -> int:
+    """Probe a checkpoint offline; returns the exit code."""
+    return _command(argv, _probe, _probe_help)
+
+
+def _train(values: dict[str, Any], modes: set[str]) -> None:
+    from cassle.engine.plan import Plan
+
+    values, problems = upstream_spelling(values, print)
+    if problems and "dry_run" not in modes:
+        raise ConfigError([*problems, *_problems(lambda: Plan(values))])
+    if "print_config" in modes:
+        print(_yaml(Plan(values).config()), end="")
+    elif "dry_run" in modes:
+        from cassle.engine.dry_run import describe
+
+        describe(Plan(values), warnings=problems)
+    else:
+        from cassle.engine.experiment import Experiment
+
+        Experiment(**values).run()
+
+
+def _probe(values: dict[str, Any], modes: set[str]) -> None:
+    from cassle.engine.linear import evaluate_checkpoint, schema
+    from cassle.engine.settings import plain
+
+    values, problems = upstream_spelling(values, print)
+    for name in sorted(SOLVED & values.keys()):
+        values.pop(name)
+        print(f"Note: --{name} is not used: features are extracted once, and the probes are solved, not trained by SGD.")
+    if problems and "dry_run" not in modes:
+        raise ConfigError(problems)
+    if "gpus" in values:
+        values["device"] = f"cuda:{values.pop('gpus')[0]}"
+    if modes & {"print_config", "dry_run"}:
+        print(_yaml(plain(schema().resolve(values))), end="")
+        print("".join(f"warning: {problem}\n" for problem in problems), end="")
+    else:
+        evaluate_checkpoint(values)
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(values, sort_keys=False)
 
 
 def _problems(build: Callable[[], object]) -> list[str]:
@@ -178,19 +219,36 @@ def _problems(build: Callable[[], object]) -> list[str]:
     return []
 
 
-def _help(values: dict[str, Any]) -> int:
+def _train_help(values: dict[str, Any]) -> None:
     """Print the settings of the chosen method, distiller and backbone, grouped by component."""
     from cassle.engine.plan import choose, schema_for
 
-    parser = schema_for(*choose(values)).parser
-    parser.usage = "main_continual.py [--config FILE] [--print_config] [--dry_run] [--FLAG VALUE ...]"
-    parser.description = (
+    _print_help(
+        schema_for(*choose(values)).parser,
+        "main_continual.py",
         "Train an encoder on a sequence of tasks and evaluate it after each. The same command continues a run that was "
         "stopped. The flags of method, distiller and backbone are those of the ones named on this command line: try "
-        "--method byol --distiller auto --help. --config FILE reads flags from YAML; --print_config prints all of them; "
-        "--dry_run tells what would be run."
+        "--method byol --distiller auto --help.",
     )
-    text = parser.format_help()
-    text = re.sub(r", --\w+\+ [A-Z_]+", "", text)  # jsonargparse's append spelling: lists are given with spaces here
-    print(text)
-    return 0
+
+
+def _probe_help(values: dict[str, Any]) -> None:
+    """Print the settings of an offline evaluation."""
+    from cassle.engine.linear import schema
+
+    _print_help(
+        schema().parser,
+        "main_linear.py",
+        "Probe the encoder of a checkpoint: features are extracted once, then kNN, ridge and linear probes give an "
+        "accuracy for every task. Without --dataset it is the data that the checkpoint was trained on.",
+    )
+
+
+def _print_help(parser: Any, program: str, description: str) -> None:
+    parser.usage = f"{program} [--config FILE] [--print_config] [--dry_run] [--FLAG VALUE ...]"
+    parser.description = (
+        f"{description} --config FILE reads flags from YAML; --print_config prints all of them; --dry_run tells what "
+        "would be run."
+    )
+    # jsonargparse's append spelling goes: here lists are given with spaces
+    print(re.sub(r", --\w+\+ [A-Z_]+", "", parser.format_help()))

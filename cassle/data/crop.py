@@ -73,7 +73,9 @@ def _weights(start: Tensor, length: Tensor, total: int, size: int, flip: Tensor 
 def crop_resize_flip(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
     """Return the crops as ``size`` x ``size`` images: integers 0..255 in float32, ``(B, 3, size, size)``.
 
-    Equal to ``image.crop(box).resize((size, size), BICUBIC)`` of Pillow within 1 grey level.
+    Equal to ``image.crop(box).resize((size, size), BICUBIC)`` of Pillow within 2 grey levels, also on noise. Rows are
+    resampled first, then columns; Pillow 13 goes the other way about where a crop shrinks more in height than in width,
+    and differs there by what the rounding between the two passes makes of it.
 
     Args:
         images: uint8 ``(B, 3, H, W)``.

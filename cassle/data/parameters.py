@@ -95,7 +95,8 @@ def _boxes(
     recipe: Recipe, batch: int, height: int, width: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Draw (top, left, rows, columns): the first of ten boxes of random area and ratio that fits, else the centre."""
-    area, ratio, place = torch.rand(3, batch, TRIES, generator=generator, dtype=torch.float64).unbind()
+    area, ratio = torch.rand(2, batch, TRIES, generator=generator, dtype=torch.float64)
+    down, across = torch.rand(2, batch, generator=generator, dtype=torch.float64)
     smallest, largest = recipe.scale
     area = (area * (largest - smallest) + smallest) * (height * width)
     low, high = (math.log(value) for value in recipe.ratio)
@@ -111,9 +112,9 @@ def _boxes(
     columns = torch.where(found, columns.gather(1, first).squeeze(1), central_columns)
 
     spare_rows, spare_columns = height - rows, width - columns
-    # `place` is below 1, so the floor is at most the spare room: torchvision's randint(0, spare + 1).
-    top = torch.where(found, (place[:, 0] * (spare_rows + 1)).long(), spare_rows // 2)
-    left = torch.where(found, (place[:, 1] * (spare_columns + 1)).long(), spare_columns // 2)
+    # The draws are below 1, so the floor is at most the spare room: torchvision's randint(0, spare + 1).
+    top = torch.where(found, (down * (spare_rows + 1)).long(), spare_rows // 2)
+    left = torch.where(found, (across * (spare_columns + 1)).long(), spare_columns // 2)
     return top, left, rows, columns
 
 

@@ -56,8 +56,8 @@ class Run:
             experiment_dir: folder of the experiment; default: the name.
             base_experiment_dir: folder that holds the folders of experiments.
             overwrite: start anew; an existing folder is moved aside.
-            task_idx: task to start with; above 0 it needs pretrained_model.
-            pretrained_model: hand-off checkpoint of the task before task_idx.
+            task_idx: task to start with: 0, or 1 to take over a trained task 0 (then give pretrained_model).
+            pretrained_model: hand-off checkpoint of task 0, a final.ckpt.
 
         Raises:
             ConfigError: two settings contradict each other.
@@ -65,10 +65,10 @@ class Run:
         problems = []
         if name is not None and (Path(name).name != name or name in {"", ".", ".."}):
             problems.append(f"--name {name}: must be a plain name without path separators; use --experiment_dir too.")
-        if task_idx < 0:
-            problems.append(f"--task_idx {task_idx}: must be 0 or more.")
-        if task_idx > 0 and pretrained_model is None:
-            problems.append(f"--task_idx {task_idx}: needs --pretrained_model, the checkpoint of task {task_idx - 1}.")
+        if task_idx not in (0, 1):  # later, the accuracy matrix would lack the rows of the tasks before
+            problems.append(f"--task_idx {task_idx}: must be 0, or 1 to take over a trained task 0.")
+        elif (task_idx == 1) != (pretrained_model is not None):
+            problems.append("--task_idx 1 and --pretrained_model CHECKPOINT (of task 0) go together; give both or none.")
         if problems:
             raise ConfigError(problems)
         self.seed, self.overwrite = seed, overwrite
@@ -147,8 +147,9 @@ class Plan:
         self.method, self.distiller, self.backbone = self._choose(values)
         values = {**values, "method": self.method, "distiller": self.distiller, "backbone": self.backbone}
         self.schema = schema_for(self.method, self.distiller, self.backbone)
-        self.values = self.schema.resolve(values)
-        self.problems: list[str] = []
+        self.problems: list[str] = self.schema.problems(values)
+        wrong = {problem.split()[0].strip("-:") for problem in self.problems}
+        self.values = self.schema.resolve({name: value for name, value in values.items() if name not in wrong})
         self.run = self._build(Run)
         self.data = self._build(TaskData)
         self.augmentation = self._build(Augmentation)
@@ -157,9 +158,9 @@ class Plan:
         self.online = self._build(OnlineProbe)
         self.evaluation = self._build(Evaluation)
         self.wandb = self._build(WandB)
+        self._cross_check()
         if self.problems:
             raise ConfigError(self.problems)
-        self._cross_check()
         self.optimization.images_per_step = self.training.images_per_step
 
     def _choose(self, values: Mapping[str, Any]) -> tuple[str, str | None, str]:
@@ -179,17 +180,16 @@ class Plan:
             return None
 
     def _cross_check(self) -> None:
-        problems = []
-        if self.run.task_idx >= self.data.num_tasks:
-            problems.append(f"--task_idx {self.run.task_idx}: there are only {self.data.num_tasks} tasks (from 0).")
-        if self.augmentation.num_crops != 2:
-            problems.append(f"--num_crops {self.augmentation.num_crops}: {self.method} takes 2 views.")
-        try:
-            self.recipes  # noqa: B018 - builds the recipes, which check their values
-        except ConfigError as error:
-            problems += error.problems
-        if problems:
-            raise ConfigError(problems)
+        """Add what components cannot know of each other."""
+        if self.run and self.data and self.run.task_idx >= self.data.num_tasks:
+            self.problems.append(f"--task_idx {self.run.task_idx}: there are only {self.data.num_tasks} tasks (from 0).")
+        if self.augmentation and self.augmentation.num_crops != 2:
+            self.problems.append(f"--num_crops {self.augmentation.num_crops}: {self.method} takes 2 views.")
+        if self.augmentation and self.data:
+            try:
+                self.recipes  # noqa: B018 - building the recipes checks their values
+            except ConfigError as error:
+                self.problems += error.problems
 
     @property
     def name(self) -> str:

@@ -1,0 +1,98 @@
+"""What a run would do, without doing it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+import yaml
+
+from cassle.data.batch import Batch
+from cassle.engine.plan import Plan
+from cassle.errors import CassleError
+from cassle.methods.base import SSLMethod
+
+PROBE_BATCH = 16  # images of the step that is timed: enough for batch statistics, cheap on a CPU
+
+
+def describe(plan: Plan, *, warnings: Sequence[str] = (), say: Callable[[str], object] = print) -> None:
+    """Print configuration, tasks, steps, parameters, and an estimate of time and disk; then what is missing here.
+
+    Args:
+        plan: the run.
+        warnings: further lines for the closing list.
+        say: takes the lines.
+    """
+    say("# Configuration")
+    say(yaml.safe_dump(plan.config(), sort_keys=False).rstrip())
+    counts = _tasks(plan, say)
+    model = plan.build_model()
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    backbone = sum(p.numel() for p in model.backbone.parameters())
+    say(f"\n# Model\n{plan.backbone}: {backbone / 1e6:.2f} M parameters; {plan.method}: {parameters / 1e6:.2f} M trained")
+    _estimate(plan, model, counts, say)
+    found = [*warnings, *plan.missing_here()]
+    if found:
+        say("\n# Not on this machine, or not possible")
+        for line in found:
+            say(f"warning: {line}")
+
+
+def _tasks(plan: Plan, say: Callable[[str], object]) -> list[int] | None:
+    """Print the tasks; return their numbers of images, None when the data is not here."""
+    say(f"\n# Tasks ({plan.data.dataset}, split by {plan.data.split_strategy})")
+    try:
+        split = plan.data.split()
+    except CassleError:
+        say(f"{plan.data.num_tasks} tasks; their content is unknown, the data is not on this machine")
+        return None
+    counts = [len(part) for part in split.train]
+    size = plan.training.batch_size * plan.training.processes
+    for task, count in enumerate(counts):
+        steps = count // size * plan.training.max_epochs // plan.training.accumulate
+        content = split.contents[task]
+        say(f"task {task}: {count} images, {steps} steps of {plan.training.images_per_step}; {content}")
+    return counts
+
+
+def _estimate(plan: Plan, model: SSLMethod, counts: list[int] | None, say: Callable[[str], object]) -> None:
+    state = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    optimizer = sum(4 * p.numel() for p in model.parameters() if p.requires_grad)
+    factor = 2 if plan.distiller else 1  # from task 1 on the teacher lies in the checkpoint too
+    disk = plan.data.num_tasks * factor * state + factor * state + optimizer
+    say(f"\n# Estimate\ndisk: {disk / 1e6:.0f} MB")
+    if counts is None:
+        say("time: unknown without the data")
+        return
+    rate = _views_per_second(plan, model)
+    views = sum(counts[plan.run.task_idx :]) * plan.training.max_epochs * len(plan.recipes)
+    extra = 1 + (1 / 3 if plan.distiller else 0)  # the teacher's forward pass: one of (forward, backward = 2 forward)
+    seconds = views * extra / rate / plan.training.processes
+    say(f"time: {_duration(seconds)} of training at {rate:.0f} views/s ({_where(plan)}), evaluation not counted")
+
+
+def _where(plan: Plan) -> str:
+    here = "measured here on the CPU"
+    return here + ", not on the GPU that the run asks for" if plan.training.on_gpu else here
+
+
+def _views_per_second(plan: Plan, model: SSLMethod) -> float:
+    """Time a training step (forward and backward) of a few images."""
+    draws = torch.Generator().manual_seed(0)
+    views = [torch.randn(PROBE_BATCH, 3, r.size, r.size, generator=draws) for r in plan.recipes]
+    batch = Batch(torch.arange(PROBE_BATCH), views, torch.zeros(PROBE_BATCH, dtype=torch.int64))
+    seconds = []
+    for _ in range(2):  # the first one warms up
+        start = time.perf_counter()
+        terms = model.losses(batch, model.forward_views(batch.views))
+        torch.stack(list(terms.values())).sum().backward()
+        seconds.append(time.perf_counter() - start)
+    return PROBE_BATCH * len(views) / min(seconds)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    minutes = seconds / 60
+    return f"about {minutes:.0f} min" if minutes < 90 else f"about {minutes / 60:.1f} h"

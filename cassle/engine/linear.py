@@ -1,0 +1,115 @@
+"""Evaluating an encoder offline: a checkpoint and a labelled data set in, accuracies per task out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cassle.atomic import atomic_write_text
+from cassle.data.module import TaskData
+from cassle.data.recipe import Recipe
+from cassle.engine.pretrained import Encoder, read_encoder
+from cassle.engine.settings import ALIASES, Component, Schema
+from cassle.errors import ConfigError
+from cassle.evaluation.encoder import accuracy_rows
+from cassle.evaluation.protocol import Evaluation
+
+
+class Offline:
+    """What is evaluated, and where the numbers go."""
+
+    def __init__(
+        self,
+        *,
+        pretrained_feature_extractor: Path | None = None,
+        backbone: str | None = None,
+        device: str = "auto",
+        output: Path | None = None,
+    ) -> None:
+        """Describe the evaluation.
+
+        Args:
+            pretrained_feature_extractor: the checkpoint, a final.ckpt.
+            backbone: what it is believed to hold; checked if given (--encoder is the same flag).
+            device: auto = a GPU if there is one; or cpu, cuda, cuda:1, …
+            output: JSON file that takes the results; default: linear.json beside the checkpoint.
+
+        Raises:
+            ConfigError: no checkpoint is given.
+        """
+        if pretrained_feature_extractor is None:
+            raise ConfigError("--pretrained_feature_extractor: missing; give a checkpoint, e.g. task4/final.ckpt.")
+        self.checkpoint, self.backbone = pretrained_feature_extractor, backbone
+        self.output = output or pretrained_feature_extractor.with_name("linear.json")
+        self.device = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def schema() -> Schema:
+    """Return the settings of an offline evaluation."""
+    return Schema([Component("Encoder", Offline), Component("Data", TaskData), Component("Evaluation", Evaluation)])
+
+
+def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] = print) -> dict[str, Any]:
+    """Probe a checkpoint; the data is the one it was trained on, unless the settings say otherwise.
+
+    Args:
+        values: settings of the command line by name.
+        say: takes the lines that are printed.
+
+    Raises:
+        ConfigError: everything that is wrong with the settings, together.
+        CheckpointError: missing, damaged, unsafe, or another architecture.
+    """
+    given = {ALIASES.get(name, name): value for name, value in values.items()}
+    settings = schema()
+    offline = Offline(**settings.arguments(Offline, settings.resolve(given)))
+    encoder, trained = read_encoder(offline.checkpoint, offline.backbone)
+    if "dataset" not in given:  # the same data, tasks and places as in training
+        names = [name for name, owner in settings.owner.items() if owner is TaskData]
+        given = {**{name: trained[name] for name in names if name in trained}, **given}
+    resolved = settings.resolve(given)
+    data = TaskData(**settings.arguments(TaskData, resolved))
+    evaluation = Evaluation(**settings.arguments(Evaluation, resolved))
+    rows = _rows(encoder.to(offline.device), data, evaluation)
+    results = {
+        "protocol": {**evaluation.describe(), "dataset": data.dataset, "split_strategy": data.split_strategy},
+        "checkpoint": str(offline.checkpoint),
+        "num_tasks": data.num_tasks,
+        "probes": {probe: {"per_task": row, "mean": sum(row) / len(row)} for probe, row in rows.items()},
+    }
+    atomic_write_text(offline.output, json.dumps(results, indent=2) + "\n")
+    for probe, row in rows.items():
+        tasks = "  ".join(f"task {task} {100 * value:.1f}" for task, value in enumerate(row))
+        say(f"{probe:16} mean {100 * sum(row) / len(row):.1f} %   {tasks}")
+    say(f"Written to {offline.output}")
+    return results
+
+
+def _rows(encoder: Encoder, data: TaskData, evaluation: Evaluation) -> dict[str, list[float]]:
+    recipe = Recipe(size=encoder.size, mean=encoder.mean, std=encoder.std)
+    return accuracy_rows(encoder.backbone, data.load(encoder.size), recipe, evaluation)
+
+
+def evaluate(encoder: Encoder | nn.Module, **settings: Any) -> dict[str, list[float]]:
+    """Return for each probe the accuracies (fractions) of an encoder on every task of a data set.
+
+    Args:
+        encoder: what :func:`cassle.load_backbone` returns; or any module with ``size``, ``mean``, ``std`` and a
+            ``backbone`` that maps normalised images to features.
+        settings: settings of data and evaluation by name, e.g. ``dataset="digits", num_tasks=5, knn_k=10``.
+
+    Raises:
+        ConfigError: everything that is wrong with the settings, together.
+        TypeError: the encoder lacks its preprocessing.
+    """
+    if not all(hasattr(encoder, name) for name in ("backbone", "size", "mean", "std")):
+        raise TypeError("evaluate() takes an encoder of cassle.load_backbone, or cassle.engine.pretrained.Encoder(...).")
+    wanted = Schema([Component("Data", TaskData), Component("Evaluation", Evaluation)])
+    values = wanted.resolve(settings)
+    data, evaluation = (kind(**wanted.arguments(kind, values)) for kind in (TaskData, Evaluation))
+    return _rows(encoder, data, evaluation)
