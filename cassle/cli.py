@@ -17,6 +17,7 @@ SETTLED = {
     "dali_device": "the resident engine makes the views",
     "encode_indexes_into_labels": "batches always carry the sample indexes",
     "multiple_trainloader_mode": "an epoch is as long as the task's data",
+    "momentum_classifier": "the online probe watches the encoder that is kept, not its slow teacher",
 }
 #: upstream flags for which there is something else
 REPLACED = {
@@ -112,7 +113,12 @@ def collect(argv: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
     modes = {mode for mode in ("help", "print_config", "dry_run") if values.pop(mode, None) not in (None, "false")}
     config = values.pop("config", None)
     if config is not None:
-        values = {**_read_config(Path(config)), **values}
+        if not isinstance(config, str):
+            raise ConfigError("--config: takes one YAML file.")
+        below = _read_config(Path(config))
+        if all(isinstance(part.get("trainer"), dict) for part in (below, values)):
+            values["trainer"] = {**below["trainer"], **values["trainer"]}
+        values = {**below, **values}
     return values, modes
 
 
@@ -171,7 +177,7 @@ def main_linear(argv: Sequence[str]) -> int:
 def _train(values: dict[str, Any], modes: set[str]) -> None:
     from cassle.engine.plan import Plan
 
-    values, problems = upstream_spelling(values, print)
+    values, problems = upstream_spelling(values, _note)
     if problems and "dry_run" not in modes:
         raise ConfigError([*problems, *_problems(lambda: Plan(values))])
     if "print_config" in modes:
@@ -188,21 +194,26 @@ def _train(values: dict[str, Any], modes: set[str]) -> None:
 
 def _probe(values: dict[str, Any], modes: set[str]) -> None:
     from cassle.engine.linear import evaluate_checkpoint, schema
-    from cassle.engine.settings import plain
+    from cassle.engine.settings import ALIASES, plain
 
-    values, problems = upstream_spelling(values, print)
+    values, problems = upstream_spelling(values, _note)
     for name in sorted(SOLVED & values.keys()):
         values.pop(name)
-        print(f"Note: --{name} is not used: features are extracted once, and the probes are solved, not trained by SGD.")
+        _note(f"Note: --{name} is not used: features are extracted once, and the probes are solved, not trained by SGD.")
     if problems and "dry_run" not in modes:
         raise ConfigError(problems)
     if "gpus" in values:
-        values["device"] = f"cuda:{values.pop('gpus')[0]}"
+        values["device"] = f"cuda:{gpus[0]}" if (gpus := values.pop("gpus")) else "cpu"
     if modes & {"print_config", "dry_run"}:
+        values = {ALIASES.get(name, name): value for name, value in values.items()}
         print(_yaml(plain(schema().resolve(values))), end="")
         print("".join(f"warning: {problem}\n" for problem in problems), end="")
     else:
         evaluate_checkpoint(values)
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr)  # stdout may be a configuration that is kept
 
 
 def _yaml(values: dict[str, Any]) -> str:
@@ -222,9 +233,10 @@ def _problems(build: Callable[[], object]) -> list[str]:
 def _train_help(values: dict[str, Any]) -> None:
     """Print the settings of the chosen method, distiller and backbone, grouped by component."""
     from cassle.engine.plan import choose, schema_for
+    from cassle.engine.settings import ALIASES
 
     _print_help(
-        schema_for(*choose(values)).parser,
+        schema_for(*choose({ALIASES.get(name, name): value for name, value in values.items()})).parser,
         "main_continual.py",
         "Train an encoder on a sequence of tasks and evaluate it after each. The same command continues a run that was "
         "stopped. The flags of method, distiller and backbone are those of the ones named on this command line: try "

@@ -18,6 +18,7 @@ from cassle.errors import DataError
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
 MAX_DAMAGED = 0.01  # share of undecodable images above which a data set is refused
 BORDER = 8 / 7  # stored side over training side of large images: the usual 256 for 224
+UNDECODABLE = (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError)  # what PIL raises
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class FileSource:
             try:
                 with Image.open(path) as image:
                     shorter.append(min(image.size))
-            except (OSError, UnidentifiedImageError):
+            except UNDECODABLE:
                 continue  # counted and reported when the pixels are loaded
         return min(round(size * BORDER), round(statistics.median(shorter))) if shorter else size
 
@@ -111,6 +112,6 @@ def _decode(path: Path, out: Tensor, side: int) -> str:
             left, top = (width - side) // 2, (height - side) // 2
             image = image.crop((left, top, left + side, top + side))
             out.copy_(torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1))
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNDECODABLE as error:
         return str(error) or type(error).__name__
     return ""

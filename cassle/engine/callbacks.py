@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cassle.atomic import atomic_write_text
 from cassle.data.batch import Batch
+from cassle.data.resident import ResidentLoader
 from cassle.engine.interruption import Interruption
 from cassle.randomness import key
 
@@ -43,13 +44,16 @@ class Checkpointing(pl.Callback):
 
     Args:
         path: the file.
+        loader: its position is saved too; Lightning restores a loader only in mid-epoch, not at the end of an epoch.
         every_n_epochs: save at the end of every n-th epoch.
         minutes: save inside an epoch when the last save is that long ago; 0 saves after every step.
         interruption: tells whether SIGTERM has come.
     """
 
-    def __init__(self, path: Path, every_n_epochs: int, minutes: float, interruption: Interruption) -> None:
-        self.path, self.every_n_epochs, self.minutes = path, every_n_epochs, minutes
+    def __init__(
+        self, path: Path, loader: ResidentLoader, every_n_epochs: int, minutes: float, interruption: Interruption
+    ) -> None:
+        self.path, self.loader, self.every_n_epochs, self.minutes = path, loader, every_n_epochs, minutes
         self.interruption = interruption
         self._saved_at = time.monotonic()
 
@@ -74,6 +78,14 @@ class Checkpointing(pl.Callback):
         if self.interruption.requested or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._save(trainer)
             self.interruption.exit_if_requested()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position of the loader."""
+        return {"loader": self.loader.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put the loader where it was."""
+        self.loader.load_state_dict(state["loader"])
 
 
 class MetricsTable(pl.Callback):

@@ -102,9 +102,9 @@ class Experiment:
             record = ledger.tasks[task]
             if record.status == "pending":
                 model = self._train(task, ledger, images, interruption, run)
+            elif record.status == "trained" and self.writes:  # its evaluation was interrupted
+                model = self._restored(record)
             if record.status != "done" and self.writes:
-                if record.status == "trained" and model.current_task != task:
-                    model = self._restored(record)
                 self._finish_task(task, ledger, model, images, run)
         return self._close(ledger, run)
 
@@ -155,8 +155,9 @@ class Experiment:
         table = MetricsTable(folder / "metrics.csv", task, lambda row: self._tell(row, run))
         probe = self._online_probe(task, images, handoff, table)
         checkpointing = Checkpointing(
-            folder / "last.ckpt", plan.training.checkpoint_frequency, plan.training.checkpoint_minutes, interruption
-        )
+            folder / "last.ckpt", loader, plan.training.checkpoint_frequency, plan.training.checkpoint_minutes,
+            interruption,
+        )  # fmt: skip
         callbacks = [Seeding(plan.run.seed, task), *([probe] if probe else []), table, checkpointing]
         watched = on_a_terminal()
         trainer = plan.training.make_trainer(
@@ -171,7 +172,6 @@ class Experiment:
         if self.writes:
             linear = probe.linear.state_dict() if probe else None
             self._write_final(task, ledger, model, linear)
-            last.unlink(missing_ok=True)
         trainer.strategy.barrier("final checkpoint")
         ledger.tasks[task].checkpoint = f"task{task}/final.ckpt"
         ledger.tasks[task].status = "trained"
@@ -272,6 +272,7 @@ class Experiment:
         self, task: int, ledger: Ledger, model: SSLMethod, images: TaskImages, run: WandBRun | None
     ) -> None:
         record = ledger.tasks[task]
+        (self.folder.task(task) / "last.ckpt").unlink(missing_ok=True)  # final.ckpt is there
         if self._evaluates(images):
             record.rows = self._evaluate(model.to(self.plan.training.device), images)
         record.status = "done"
@@ -302,6 +303,8 @@ class Experiment:
             return {}
         if ledger.random is None:
             self.say(f"Done. No labels to evaluate with; the encoder is {self.folder.path / 'last_checkpoint.txt'}.")
+            if run is not None:
+                run.finish({"probes": {}})
             return {}
         results = self._results(ledger)
         report.write(self.folder.path, results, self.plan.name)

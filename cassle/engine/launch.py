@@ -32,7 +32,10 @@ def parse_script(path: Path, *, missing_ok: bool = False) -> list[list[str]]:
     text = re.sub(r"\\\s*\n", " ", path.read_text())
     environment, commands = dict(os.environ), []
     for line in text.splitlines():
-        words = shlex.split(line, comments=True)
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError as error:  # an open quotation
+            raise ConfigError(f"--script {path}: '{line.strip()}' cannot be read ({error}).") from None
         if not words or words[0] == "set":
             continue
         if SHELL.search(re.sub(r"#.*", "", line)):

@@ -40,13 +40,26 @@ class Offline:
             output: JSON file that takes the results; default: linear.json beside the checkpoint.
 
         Raises:
-            ConfigError: no checkpoint is given.
+            ConfigError: no checkpoint is given, or there is no such device.
         """
         if pretrained_feature_extractor is None:
             raise ConfigError("--pretrained_feature_extractor: missing; give a checkpoint, e.g. task4/final.ckpt.")
         self.checkpoint, self.backbone = pretrained_feature_extractor, backbone
         self.output = output or pretrained_feature_extractor.with_name("linear.json")
-        self.device = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = _device(device)
+
+
+def _device(name: str) -> str:
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return "cuda" if here else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"--device {name}: must be auto, cpu, cuda, or cuda:0, cuda:1, …") from None
+    if device.type == "cuda" and (device.index or 0) >= here:
+        raise ConfigError(f"--device {name}: no such CUDA device ({here} found); use --device cpu, without --gpus.")
+    return name
 
 
 def schema() -> Schema:

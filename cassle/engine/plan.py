@@ -132,6 +132,14 @@ def schema_for(method: str, distiller: str | None, backbone: str) -> Schema:
     )
 
 
+@cache
+def known_settings() -> set[str]:
+    """Return the settings of all methods, distillers and backbones."""
+    runs = [(method, METHODS[method].auto_distiller, next(iter(BACKBONES))) for method in METHODS]
+    runs += [(method, distiller, backbone) for method, distiller, _ in runs[:1] for backbone in BACKBONES]
+    return {name for run in runs for name in schema_for(*run).names}
+
+
 class Plan:
     """The components of a run, built from flat settings.
 
@@ -147,9 +155,13 @@ class Plan:
         self.method, self.distiller, self.backbone = self._choose(values)
         values = {**values, "method": self.method, "distiller": self.distiller, "backbone": self.backbone}
         self.schema = schema_for(self.method, self.distiller, self.backbone)
-        self.problems: list[str] = self.schema.problems(values)
-        wrong = {problem.split()[0].strip("-:") for problem in self.problems}
-        self.values = self.schema.resolve({name: value for name, value in values.items() if name not in wrong})
+        self.problems: list[str] = []
+        try:
+            self.values = self.schema.resolve(values)
+        except ConfigError as error:  # go on with the rest: its problems are told too
+            self.problems = error.problems
+            wrong = {problem.split()[0].strip("-:") for problem in self.problems}
+            self.values = self.schema.resolve({name: value for name, value in values.items() if name not in wrong})
         self.run = self._build(Run)
         self.data = self._build(TaskData)
         self.augmentation = self._build(Augmentation)
@@ -164,13 +176,19 @@ class Plan:
         self.optimization.images_per_step = self.training.images_per_step
 
     def _choose(self, values: Mapping[str, Any]) -> tuple[str, str | None, str]:
+        """Return method, distiller and backbone; if they are wrong, say in the same breath what is wrong with the rest."""
         try:
             return choose(values)
         except ConfigError as error:
-            # Say in the same breath what is wrong with the rest, as far as a default run's settings can tell.
-            schema = schema_for("barlow_twins", "decorrelative", "resnet18")
-            rest = [p for p in schema.problems(values) if ": unknown." not in p]
-            raise ConfigError([*error.problems, *rest]) from None
+            chosen = {"method", "distiller", "backbone", "dataset"}
+            rest = {name: value for name, value in values.items() if name not in chosen}
+            try:
+                Plan({**rest, "dataset": "custom", "data_dir": rest.get("data_dir", ".")})
+            except ConfigError as other:
+                elsewhere = {f"--{name}:" for name in known_settings()}  # theirs may be the flags of what is misspelt
+                rest_problems = [p for p in other.problems if ": unknown." not in p or p.split()[0] not in elsewhere]
+                raise ConfigError([*error.problems, *rest_problems]) from None
+            raise
 
     def _build(self, component: type) -> Any:
         try:

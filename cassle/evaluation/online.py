@@ -94,13 +94,14 @@ class OnlineProbeCallback(pl.Callback):
         self._sums = torch.zeros(3, device=device, dtype=torch.float64)
         self._pixels = self.images.train.pixels.to(device)
         self._targets = self.images.train.targets.to(device)
+        self._take_over()
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
         """Continue with the linear layer of the previous task."""
         self._loaded = {"linear": weights}
 
-    def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        """Take over a loaded state; the layer exists by now."""
+    def _take_over(self) -> None:
+        # Not in on_train_start: that is not called when the checkpoint is that of the last step.
         if self._loaded:
             self.linear.load_state_dict(self._loaded["linear"])
             if "optimizer" in self._loaded:
@@ -176,5 +177,7 @@ class OnlineProbeCallback(pl.Callback):
         return {"linear": self.linear.state_dict(), "optimizer": optimizer, "sums": self._sums}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Remember a saved state until the layer exists."""
+        """Continue from a saved state."""
         self._loaded = state
+        if self.linear is not None:  # else when it exists
+            self._take_over()

@@ -1,12 +1,15 @@
-# Barlow Twins with CaSSLe distillation on scikit-learn's digits: five tasks of two classes, for two cores.
+# Barlow Twins with CaSSLe distillation on scikit-learn's digits: five tasks of two classes, about a minute on two cores.
 python main_continual.py \
     --name barlow-distill-digits \
     --dataset digits \
-    --backbone tiny \
+    --backbone tiny --width 16 \
     --method barlow_twins \
-    --distiller decorrelative \
-    --max_epochs 3 \
+    --distiller decorrelative --distill_proj_hidden_dim 256 \
+    --output_dim 256 \
+    --proj_hidden_dim 256 \
+    --scale_loss 0.1 \
+    --max_epochs 40 \
     --batch_size 64 \
-    --gaussian_prob 0.0 0.0 \
-    --solarization_prob 0.0 0.2 \
-    --size 16
+    --optimizer adamw --lr 0.004 --weight_decay 1e-2 --warmup_epochs 2 \
+    --min_scale 0.5 --gaussian_prob 0.0 --horizontal_flip_prob 0.0 \
+    --check_val_every_n_epoch 10

@@ -1,0 +1,161 @@
+"""Whether a killed run loses anything: ``python benchmarks/resume.py --kills 20``.
+
+One run is left alone. Then runs of the same settings are killed with SIGKILL at moments drawn uniformly over that
+run's whole duration (counted from its first line of output, so that a kill hits the work and not the imports), and
+continued by the same command, until one ends by itself; then the next folder, until there were enough kills. Every
+fourth kill waits, after its moment, for a checkpoint that is just being written. Each finished folder is compared with
+the undisturbed one, byte by byte: all weights of every ``final.ckpt``, the online probe, ``results.json``, the accuracy
+matrix as CSV and PNG, every ``metrics.csv``.
+
+The job saves after every step (``--checkpoint_minutes 0``) on scikit-learn's digits, so it is short. Exits 1 on any
+difference, and when a continued run fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from table import print_table
+
+ROOT = Path(__file__).resolve().parent.parent
+JOB = (
+    "--backbone tiny --width 8 --split_strategy data --num_tasks 3 --max_epochs 3 --batch_size 64 --warmup_epochs 1 --proj_hidden_dim 64 "
+    "--output_dim 32 --distill_proj_hidden_dim 32 --few_labels 0 --linear_max_iter 20 --checkpoint_minutes 0 "
+    "--accelerator cpu"
+).split()
+FILES = ("results.json", "accuracy_matrix.csv", "accuracy_matrix.png", "report.html")
+
+
+class Run:
+    """A process of the job, from its first line of output on.
+
+    Args:
+        flags: method and distiller.
+        folder: of the experiment.
+    """
+
+    def __init__(self, flags: list[str], folder: Path) -> None:
+        self.folder = folder
+        self.log = folder.with_suffix(".log")
+        words = ["main_continual.py", *JOB, *flags, "--base_experiment_dir", folder.parent, "--experiment_dir", folder.name]
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *map(str, words)], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        while not self.log.stat().st_size and self.process.poll() is None:
+            time.sleep(0.01)
+        self.start = time.monotonic()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for the end for at most so long; tell whether the run has ended."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def wait_for_saving(self) -> bool:
+        """Wait until a checkpoint is being written; tell whether the run has ended instead."""
+        while self.process.poll() is None:
+            if any(self.folder.glob("task*/.*.ckpt.tmp")):
+                return False
+        return True
+
+    def kill(self) -> str:
+        """Kill the process; return the phase that it was in."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        return self.phase()
+
+    def phase(self) -> str:
+        """Tell from what lies in the folder where the run was."""
+        if writing := sorted(path.name for path in self.folder.rglob(".*.tmp")):
+            return f"writing {writing[0].removeprefix('.').removesuffix('.tmp')}"
+        ledger = self.folder / "ledger.json"
+        tasks = json.loads(ledger.read_text())["tasks"] if ledger.is_file() else []
+        if not tasks:
+            return "evaluating the random encoder"
+        for number, task in enumerate(tasks):
+            if task["status"] == "trained":
+                return f"evaluating task {number}"
+            if task["status"] == "pending":
+                steps = self.folder / f"task{number}" / "last.ckpt"
+                return f"training task {number}" if steps.exists() else f"before the first step of task {number}"
+        return "writing the results"
+
+
+def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the bytes of everything that must be equal."""
+    import torch
+
+    for name in FILES:
+        yield name, (folder / name).read_bytes()
+    for task in sorted(folder.glob("task*")):
+        yield f"{task.name}/metrics.csv", (task / "metrics.csv").read_bytes()
+        checkpoint = torch.load(task / "final.ckpt", weights_only=True)
+        for part in ("state_dict", "probe"):
+            for key, value in checkpoint[part].items():
+                yield f"{task.name}/{part}/{key}", value.numpy().tobytes()
+
+
+def main() -> int:
+    """Print the table and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20, help="at least so many (default 20)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--method", default="byol")
+    parser.add_argument("--distiller", default="auto", help="auto, none, or a name")
+    args = parser.parse_args()
+    flags = ["--method", args.method, "--distiller", args.distiller]
+    with tempfile.TemporaryDirectory() as folder:
+        return kill_and_compare(args, flags, Path(folder))
+
+
+def kill_and_compare(args: argparse.Namespace, flags: list[str], base: Path) -> int:
+    """Do what the module says below ``base``; return the exit code."""
+    reference = Run([*flags, "--name", "job"], base / "reference")
+    reference.wait()
+    duration = time.monotonic() - reference.start
+    if reference.process.returncode:
+        print(reference.log.read_text())
+        return 1
+    expected = dict(contents(reference.folder))
+    print(f"{args.method} + {args.distiller}: {duration:.1f} s from the first line, {len(expected)} items compared, ", end="")
+    print(f"seed {args.seed}", flush=True)
+    draws, rows, chain, bad = random.Random(args.seed), [], 0, 0
+    while len(rows) < args.kills:
+        kills = []
+        while True:
+            run = Run([*flags, "--name", "job"], base / f"run{chain}")
+            moment, at_saving = draws.uniform(0, duration), (len(rows) + len(kills)) % 4 == 3
+            if run.wait(moment) or (at_saving and run.wait_for_saving()):
+                break
+            elapsed = time.monotonic() - run.start
+            kills.append([chain, f"{elapsed:.2f}", "while saving" if at_saving else "random", run.kill()])
+        if run.process.returncode:
+            print(run.log.read_text())
+            return 1
+        found = dict(contents(run.folder))
+        different = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+        bad += bool(different)
+        outcome = f"differs: {', '.join(different[:3])}" if different else "equal"
+        rows += [[len(rows) + n + 1, *kill, outcome] for n, kill in enumerate(kills)]
+        chain += 1
+    print_table([("kill", "run", "at second", "chosen", "phase", "the run in the end"), *rows])
+    print(f"\n{len(rows)} kills in {chain} runs: {'all equal' if not bad else f'{bad} runs DIFFER'}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Names to components: lazily, with aliases, and with a hint when the name is wrong."""
+
+import sys
+
+import pytest
+
+from cassle.errors import ConfigError
+from cassle.registry import Registry, did_you_mean
+
+
+@pytest.fixture
+def registry():
+    return Registry("shape", {"square": "fractions:Fraction", "circle": "antigravity:fly"}, {"quad": "square"})
+
+
+def test_a_name_is_imported_when_it_is_asked_for(registry):
+    from fractions import Fraction
+
+    assert registry["square"] is Fraction
+    assert registry["quad"] is Fraction
+    assert "antigravity" not in sys.modules
+
+
+def test_aliases_resolve_but_are_not_listed(registry):
+    assert list(registry) == ["square", "circle"] and len(registry) == 2
+    assert "quad" in registry and registry.canonical("quad") == "square"
+    assert repr(registry) == "Registry(square, circle)"
+
+
+def test_an_unknown_name_gets_a_hint_and_the_list(registry):
+    with pytest.raises(ConfigError) as caught:
+        registry["sqare"]
+    assert str(caught.value) == "--shape sqare: unknown. Did you mean 'square'? Known: square, circle."
+
+
+def test_nothing_close_gets_no_hint(registry):
+    assert "Did you mean" not in str(pytest.raises(ConfigError, registry.canonical, "xyz").value)
+    assert "xyz" not in registry
+
+
+def test_did_you_mean_takes_the_closest():
+    assert did_you_mean("batchsize", ["batch_size", "size"]) == " Did you mean 'batch_size'?"
+    assert did_you_mean("batchsize", []) == ""
