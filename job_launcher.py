@@ -5,7 +5,7 @@ import sys
 from cassle.engine.launch import launch
 from cassle.errors import ConfigError
 
-HELP = """usage: job_launcher.py --script SCRIPT [--experiment_dir DIR] [--base_experiment_dir DIR] [--dry_run] [--FLAG VALUE ...]
+HELP = """usage: job_launcher.py --script SCRIPT [--experiment_dir DIR] [--dry_run] [--overwrite] [--FLAG VALUE ...]
 
 Runs the commands of a script of bash_files/, without a shell. The same command again continues a run that was stopped.
 

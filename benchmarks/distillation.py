@@ -58,7 +58,9 @@ def main() -> int:
         )
         ratios.append(median_ratio(times["cassle"], times["plain"]))
         plain, cassle = (1000 * statistics.median(times[kind]) for kind in ("plain", "cassle"))
-        rows.append((f"{method} + {METHODS[method].auto_distiller}", f"{plain:.1f}", f"{cassle:.1f}", f"{ratios[-1]:.3f}"))
+        rows.append(
+            (f"{method} + {METHODS[method].auto_distiller}", f"{plain:.1f}", f"{cassle:.1f}", f"{ratios[-1]:.3f}")
+        )
     print_table([(describe(args), "plain, ms", "CaSSLe, ms", "ratio"), *rows])
     print()
     return 0 if verdict("largest ratio of CaSSLe's step to the plain one", max(ratios), TARGET, least=False) else 1

@@ -47,7 +47,15 @@ class Run:
     def __init__(self, flags: list[str], folder: Path) -> None:
         self.folder = folder
         self.log = folder.with_suffix(".log")
-        words = ["main_continual.py", *JOB, *flags, "--base_experiment_dir", folder.parent, "--experiment_dir", folder.name]
+        words = [
+            "main_continual.py",
+            *JOB,
+            *flags,
+            "--base_experiment_dir",
+            folder.parent,
+            "--experiment_dir",
+            folder.name,
+        ]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
@@ -104,8 +112,8 @@ def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
     for task in sorted(folder.glob("task*")):
         yield f"{task.name}/metrics.csv", (task / "metrics.csv").read_bytes()
         checkpoint = torch.load(task / "final.ckpt", weights_only=True)
-        for part in ("state_dict", "probe"):
-            for key, value in checkpoint[part].items():
+        for part, tensors in {"model": checkpoint["state_dict"], **checkpoint["probes"]}.items():
+            for key, value in tensors.items():
                 yield f"{task.name}/{part}/{key}", value.numpy().tobytes()
 
 
@@ -131,7 +139,10 @@ def kill_and_compare(args: argparse.Namespace, flags: list[str], base: Path) -> 
         print(reference.log.read_text())
         return 1
     expected = dict(contents(reference.folder))
-    print(f"{args.method} + {args.distiller}: {duration:.1f} s from the first line, {len(expected)} items compared, ", end="")
+    print(
+        f"{args.method} + {args.distiller}: {duration:.1f} s from the first line, {len(expected)} items compared, ",
+        end="",
+    )
     print(f"seed {args.seed}", flush=True)
     draws, rows, chain, bad = random.Random(args.seed), [], 0, 0
     while len(rows) < args.kills:

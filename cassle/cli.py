@@ -17,7 +17,6 @@ SETTLED = {
     "dali_device": "the resident engine makes the views",
     "encode_indexes_into_labels": "batches always carry the sample indexes",
     "multiple_trainloader_mode": "an epoch is as long as the task's data",
-    "momentum_classifier": "the online probe watches the encoder that is kept, not its slow teacher",
 }
 #: upstream flags for which there is something else
 REPLACED = {
@@ -97,7 +96,9 @@ def upstream_spelling(values: dict[str, Any], note: Callable[[str], object]) -> 
         values["precision"] = PRECISIONS.get(str(values["precision"]), values["precision"])
     if "gpus" in values and values["gpus"] is not None:
         gpus = values["gpus"]
-        values["gpus"] = [word for part in (gpus if isinstance(gpus, list) else [gpus]) for word in str(part).split(",")]
+        values["gpus"] = [
+            word for part in (gpus if isinstance(gpus, list) else [gpus]) for word in str(part).split(",")
+        ]
     if values.pop("supervised", None):
         problems.append("--supervised: supervised contrastive learning is not part of this version.")
     return values, problems
@@ -199,7 +200,9 @@ def _probe(values: dict[str, Any], modes: set[str]) -> None:
     values, problems = upstream_spelling(values, _note)
     for name in sorted(SOLVED & values.keys()):
         values.pop(name)
-        _note(f"Note: --{name} is not used: features are extracted once, and the probes are solved, not trained by SGD.")
+        _note(
+            f"Note: --{name} is not used: features are extracted once, and the probes are solved, not trained by SGD."
+        )
     if problems and "dry_run" not in modes:
         raise ConfigError(problems)
     if "gpus" in values:

@@ -61,7 +61,11 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, room):
     content = {"step": 2, "weights": torch.zeros(1000)}
     with pytest.raises(CassleError) as caught:
         atomic_write(path, lambda file: torch.save(content, FullDisk(file, room)))
-    assert str(path) in str(caught.value) and "No space left" in str(caught.value) and "Free some space" in str(caught.value)
+    assert (
+        str(path) in str(caught.value)
+        and "No space left" in str(caught.value)
+        and "Free some space" in str(caught.value)
+    )
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
@@ -81,7 +85,9 @@ for step, size in (1, 10), (2, 100_000):
 print(torch.load(sys.argv[1])["step"])
 """
     path = tmp_path / "last.ckpt"
-    out = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, cwd=REPOSITORY, check=True
+    )
     assert out.stdout.startswith(f"refused: {path}: not written (File too large)"), out.stdout
     assert out.stdout.endswith("\n1\n")
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]

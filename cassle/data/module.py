@@ -40,7 +40,6 @@ class TaskImages:
         """Images that did not decode."""
         return self.train.skipped + (self.val.skipped if self.val else [])
 
-
     def to(self, device: torch.device) -> TaskImages:
         """Return the data set with its pixels and targets on ``device``."""
         train = replace(self.train, pixels=self.train.pixels.to(device), targets=self.train.targets.to(device))

@@ -103,7 +103,7 @@ def _boxes(
     ratio = torch.exp(ratio * (high - low) + low)
     columns = (area * ratio).sqrt_().round_().long()
     rows = (area / ratio).sqrt_().round_().long()
-    fits = (0 < columns) & (columns <= width) & (0 < rows) & (rows <= height)
+    fits = (columns > 0) & (columns <= width) & (rows > 0) & (rows <= height)
     first = fits.int().argmax(dim=1, keepdim=True)
 
     found = fits.gather(1, first).squeeze(1)

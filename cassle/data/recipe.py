@@ -132,7 +132,7 @@ class Augmentation:
         solarization_prob: float | list[float] = 0.0,
         min_scale: float | list[float] = 0.08,
         max_scale: float | list[float] = 1.0,
-        size: int | None | list[int] = None,
+        size: int | list[int] | None = None,
         color_jitter_prob: float | list[float] = 0.8,
         gray_scale_prob: float | list[float] = 0.2,
         horizontal_flip_prob: float | list[float] = 0.5,

@@ -18,7 +18,13 @@ from cassle.errors import DataError
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
 MAX_DAMAGED = 0.01  # share of undecodable images above which a data set is refused
 BORDER = 8 / 7  # stored side over training side of large images: the usual 256 for 224
-UNDECODABLE = (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError)  # what PIL raises
+UNDECODABLE = (
+    OSError,
+    UnidentifiedImageError,
+    ValueError,
+    SyntaxError,
+    Image.DecompressionBombError,
+)  # what PIL raises
 
 
 @dataclass(frozen=True)

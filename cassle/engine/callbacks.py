@@ -33,7 +33,9 @@ class Seeding(pl.Callback):
     def __init__(self, seed: int, task: int) -> None:
         self.seed, self.task = seed, task
 
-    def on_train_batch_start(self, trainer: pl.Trainer, model: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, model: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
         """Seed what dropout and the like draw from."""
         batch_number = trainer.current_epoch * trainer.num_training_batches + batch_idx
         torch.manual_seed(key(self.seed, "step", self.task, batch_number, trainer.global_rank))

@@ -30,7 +30,9 @@ def describe(plan: Plan, *, warnings: Sequence[str] = (), say: Callable[[str], o
     model = plan.build_model()
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     backbone = sum(p.numel() for p in model.backbone.parameters())
-    say(f"\n# Model\n{plan.backbone}: {backbone / 1e6:.2f} M parameters; {plan.method}: {parameters / 1e6:.2f} M trained")
+    say(
+        f"\n# Model\n{plan.backbone}: {backbone / 1e6:.2f} M parameters; {plan.method}: {parameters / 1e6:.2f} M trained"
+    )
     _estimate(plan, model, counts, say)
     found = [*warnings, *plan.missing_here()]
     if found:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,10 +32,10 @@ from cassle.randomness import key
 
 @dataclass
 class Handoff:
-    """What one task gives to the next: the state dict of the model, and the linear layer of the online probe."""
+    """What one task gives to the next: the state dict of the model, and those of the online probes by network."""
 
     weights: dict[str, torch.Tensor]
-    probe: dict[str, torch.Tensor] | None
+    probes: dict[str, dict[str, torch.Tensor]]
 
 
 class Experiment:
@@ -65,6 +64,8 @@ class Experiment:
             SystemExit: SIGTERM came; the state is saved (143).
         """
         quiet()
+        if self.plan.training.num_threads is not None:
+            torch.set_num_threads(self.plan.training.num_threads)
         problems = self.plan.missing_here()
         if problems:
             raise ConfigError(problems)
@@ -153,12 +154,12 @@ class Experiment:
             rank=rank_zero_only.rank if plan.training.processes > 1 else 0, world_size=plan.training.processes,
         )  # fmt: skip
         table = MetricsTable(folder / "metrics.csv", task, lambda row: self._tell(row, run))
-        probe = self._online_probe(task, images, handoff, table)
+        probes = self._online_probes(task, images, handoff, table)
         checkpointing = Checkpointing(
             folder / "last.ckpt", loader, plan.training.checkpoint_frequency, plan.training.checkpoint_minutes,
             interruption,
         )  # fmt: skip
-        callbacks = [Seeding(plan.run.seed, task), *([probe] if probe else []), table, checkpointing]
+        callbacks = [Seeding(plan.run.seed, task), *probes, table, checkpointing]
         watched = on_a_terminal()
         trainer = plan.training.make_trainer(
             folder, [*callbacks, *([ProgressBar(table)] if watched else [])], progress_bar=watched
@@ -170,8 +171,7 @@ class Experiment:
         interruption.exit_if_requested()
         model.end_task()
         if self.writes:
-            linear = probe.linear.state_dict() if probe else None
-            self._write_final(task, ledger, model, linear)
+            self._write_final(task, ledger, model, {probe.network: probe.probe.state_dict() for probe in probes})
         trainer.strategy.barrier("final checkpoint")
         ledger.tasks[task].checkpoint = f"task{task}/final.ckpt"
         ledger.tasks[task].status = "trained"
@@ -182,18 +182,22 @@ class Experiment:
             torch.manual_seed(key(self.plan.run.seed, "begin_task", task))
             model.begin_task(task, handoff.weights if handoff else None)
 
-    def _online_probe(
+    def _online_probes(
         self, task: int, images: TaskImages, handoff: Handoff | None, table: MetricsTable
-    ) -> OnlineProbeCallback | None:
+    ) -> list[OnlineProbeCallback]:
         if self.plan.online.disabled or not images.classes:
-            return None
-        probe = OnlineProbeCallback(
-            self.plan.online, images, self.plan.eval_recipe, batch_size=self.plan.training.batch_size,
-            seed=self.plan.run.seed, task=task, report=table.extra,
-        )  # fmt: skip
-        if handoff and handoff.probe:
-            probe.start_from(handoff.probe)
-        return probe
+            return []
+        probes = [
+            OnlineProbeCallback(
+                self.plan.online, network, images, self.plan.eval_recipe, batch_size=self.plan.training.batch_size,
+                seed=self.plan.run.seed, task=task, report=table.extra,
+            )
+            for network in ("backbone", *(["momentum"] if self.plan.online.momentum else []))
+        ]  # fmt: skip
+        for probe in probes:
+            if handoff and probe.network in handoff.probes:
+                probe.start_from(handoff.probes[probe.network])
+        return probes
 
     def _tell(self, row: dict[str, float], run: WandBRun | None) -> None:
         if not on_a_terminal():
@@ -203,11 +207,11 @@ class Experiment:
 
     # Hand-off -------------------------------------------------------------------------------------------------------
 
-    def _write_final(self, task: int, ledger: Ledger, model: SSLMethod, probe: dict[str, torch.Tensor] | None) -> None:
+    def _write_final(self, task: int, ledger: Ledger, model: SSLMethod, probes: dict[str, Any]) -> None:
         path = self.folder.task(task) / "final.ckpt"
         content = {
             "state_dict": {name: value.cpu() for name, value in model.state_dict().items()},
-            "probe": probe,
+            "probes": probes,
             "cassle": {
                 "config": self.plan.config(),
                 "fingerprint": fingerprint(self.plan.config()),
@@ -227,14 +231,16 @@ class Experiment:
             return None
         record = ledger.tasks[task - 1]
         if record.checkpoint is None:
-            raise CheckpointError(f"{ledger.path}: names no checkpoint of task {task - 1}; start anew with --overwrite.")
+            raise CheckpointError(
+                f"{ledger.path}: names no checkpoint of task {task - 1}; start anew with --overwrite."
+            )
         path = self.folder.path / record.checkpoint
         content = checkpoint.load(path)
         if record.digest is not None and checkpoint.digest(path) != record.digest:
             raise CheckpointError(f"{path}: not the file that the ledger knows; restore it, or use --overwrite.")
         if "state_dict" not in content:
             raise CheckpointError(f"{path}: has no state_dict; it is not a checkpoint of cassle.")
-        return Handoff(content["state_dict"], content.get("probe"))
+        return Handoff(content["state_dict"], content.get("probes", {}))
 
     def _restored(self, record: TaskRecord) -> SSLMethod:
         """Return the trained model of a task whose evaluation was interrupted."""

@@ -17,12 +17,14 @@ SHELL = re.compile(r"[|&;<>`]|\$\(")
 VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 
 
-def parse_script(path: Path, *, missing_ok: bool = False) -> list[list[str]]:
+def parse_script(path: Path, *, missing_ok: bool = False, environment: dict[str, str] | None = None) -> list[list[str]]:
     """Return the commands of a script as lists of words; only ``$VARS`` are expanded.
 
     Args:
         path: the script: comments, ``export NAME=VALUE``, and commands ``python main_continual.py --flag value …``.
         missing_ok: leave unset variables as they are (to look at a script without its data).
+        environment: where variables are looked up, and where those that the script sets are put; default: a copy of
+            this process's.
 
     Raises:
         ConfigError: no such file; something that needs a shell; an unset variable; no command.
@@ -30,7 +32,8 @@ def parse_script(path: Path, *, missing_ok: bool = False) -> list[list[str]]:
     if not path.is_file():
         raise ConfigError(f"--script {path}: no such file.")
     text = re.sub(r"\\\s*\n", " ", path.read_text())
-    environment, commands = dict(os.environ), []
+    environment = dict(os.environ) if environment is None else environment
+    commands = []
     for line in text.splitlines():
         try:
             words = shlex.split(line, comments=True)
@@ -94,11 +97,13 @@ def launch(argv: Sequence[str]) -> int:
             break
     if script is None:
         raise ConfigError("--script: missing; give a file of bash_files/, e.g. bash_files/continual/digits/barlow.sh.")
-    commands = [[*command, *words] for command in parse_script(script, missing_ok="--dry_run" in words)]
+    environment = dict(os.environ)  # with what the script exports, e.g. CUDA_VISIBLE_DEVICES
+    parsed = parse_script(script, missing_ok="--dry_run" in words, environment=environment)
+    commands = [[*command, *words] for command in parsed]
     for command in commands[:-1]:
-        code = subprocess.run(command, check=False).returncode
+        code = subprocess.run(command, check=False, env=environment).returncode
         if code:
             print(f"{shlex.join(command)}: failed with exit code {code}; nothing more is run.", file=sys.stderr)
             return code if code > 0 else 128 - code
     sys.stdout.flush()
-    os.execv(commands[-1][0], commands[-1])
+    os.execve(commands[-1][0], commands[-1], environment)

@@ -121,7 +121,9 @@ def evaluate(encoder: Encoder | nn.Module, **settings: Any) -> dict[str, list[fl
         TypeError: the encoder lacks its preprocessing.
     """
     if not all(hasattr(encoder, name) for name in ("backbone", "size", "mean", "std")):
-        raise TypeError("evaluate() takes an encoder of cassle.load_backbone, or cassle.engine.pretrained.Encoder(...).")
+        raise TypeError(
+            "evaluate() takes an encoder of cassle.load_backbone, or cassle.engine.pretrained.Encoder(...)."
+        )
     wanted = Schema([Component("Data", TaskData), Component("Evaluation", Evaluation)])
     values = wanted.resolve(settings)
     data, evaluation = (kind(**wanted.arguments(kind, values)) for kind in (TaskData, Evaluation))

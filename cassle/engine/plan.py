@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -68,7 +68,9 @@ class Run:
         if task_idx not in (0, 1):  # later, the accuracy matrix would lack the rows of the tasks before
             problems.append(f"--task_idx {task_idx}: must be 0, or 1 to take over a trained task 0.")
         elif (task_idx == 1) != (pretrained_model is not None):
-            problems.append("--task_idx 1 and --pretrained_model CHECKPOINT (of task 0) go together; give both or none.")
+            problems.append(
+                "--task_idx 1 and --pretrained_model CHECKPOINT (of task 0) go together; give both or none."
+            )
         if problems:
             raise ConfigError(problems)
         self.seed, self.overwrite = seed, overwrite
@@ -200,9 +202,13 @@ class Plan:
     def _cross_check(self) -> None:
         """Add what components cannot know of each other."""
         if self.run and self.data and self.run.task_idx >= self.data.num_tasks:
-            self.problems.append(f"--task_idx {self.run.task_idx}: there are only {self.data.num_tasks} tasks (from 0).")
+            self.problems.append(
+                f"--task_idx {self.run.task_idx}: there are only {self.data.num_tasks} tasks (from 0)."
+            )
         if self.augmentation and self.augmentation.num_crops != 2:
             self.problems.append(f"--num_crops {self.augmentation.num_crops}: {self.method} takes 2 views.")
+        if self.online and self.online.momentum and not model_class(self.method, None).has_momentum_teacher:
+            self.problems.append(f"--momentum_classifier: {self.method} has no momentum teacher; leave the flag out.")
         if self.augmentation and self.data:
             try:
                 self.recipes  # noqa: B018 - building the recipes checks their values
@@ -272,4 +278,3 @@ class Plan:
             f"process(es); use --batch_size {count // self.training.processes} or less."
             for task, count in small[:1]
         ]
-

@@ -40,10 +40,14 @@ class Encoder(nn.Module):
             ValueError: images of another shape or kind.
         """
         if images.dim() != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
-            raise ValueError(f"images of shape {tuple(images.shape)}: give square colour images (batch, 3, side, side).")
+            raise ValueError(
+                f"images of shape {tuple(images.shape)}: give square colour images (batch, 3, side, side)."
+            )
         if images.is_floating_point():
             if images.numel() and not 0 <= float(images.min()) <= float(images.max()) <= 1:
-                raise ValueError("images: floats must lie in [0, 1], not normalised; the encoder normalises them itself.")
+                raise ValueError(
+                    "images: floats must lie in [0, 1], not normalised; the encoder normalises them itself."
+                )
             images = (images * 255).round().to(torch.uint8)
         return self.backbone(centre_view(images, self.size, self.mean, self.std))
 

@@ -69,7 +69,9 @@ class Schema:
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         """Return one sentence per unknown setting and per value of a wrong type."""
         found = [
-            f"--{name}: unknown.{did_you_mean(name, [*self.owner, *ALIASES])}" for name in values if name not in self.owner
+            f"--{name}: unknown.{did_you_mean(name, [*self.owner, *ALIASES])}"
+            for name in values
+            if name not in self.owner
         ]
         for name, value in values.items():
             if name in self.owner:

@@ -44,6 +44,7 @@ class Training:
         sync_batchnorm: bool = False,
         accumulate_grad_batches: int = 1,
         channels_last: bool = False,
+        num_threads: int | None = None,
         checkpoint_frequency: int = 1,
         checkpoint_minutes: float = 10.0,
         trainer: dict[str, Any] | None = None,
@@ -62,6 +63,7 @@ class Training:
             sync_batchnorm: batch norm over the images of all processes.
             accumulate_grad_batches: batches per optimizer step; the learning rate counts their images.
             channels_last: lay tensors out as NHWC (faster convolutions on recent GPUs).
+            num_threads: CPU threads of torch; default: torch's choice. With a tiny network 1 is fastest.
             checkpoint_frequency: epochs between the checkpoints to continue from.
             checkpoint_minutes: save inside an epoch after so many minutes; 0 after every step.
             trainer: further options of Lightning's Trainer (--trainer.NAME VALUE).
@@ -73,6 +75,7 @@ class Training:
             "max_epochs": max_epochs, "batch_size": batch_size, "devices": devices, "num_nodes": num_nodes,
             "accumulate_grad_batches": accumulate_grad_batches, "checkpoint_frequency": checkpoint_frequency,
         }  # fmt: skip
+        counts["num_threads"] = 1 if num_threads is None else num_threads
         problems = [f"--{name} {value}: must be at least 1." for name, value in counts.items() if value < 1]
         problems += _trainer_problems(trainer or {})
         if problems:
@@ -80,7 +83,7 @@ class Training:
         self.max_epochs, self.batch_size, self.accumulate = max_epochs, batch_size, accumulate_grad_batches
         self.gpus, self.accelerator, self.devices, self.num_nodes = gpus, accelerator, devices, num_nodes
         self.strategy, self.precision, self.sync_batchnorm = strategy, precision, sync_batchnorm
-        self.channels_last = channels_last
+        self.channels_last, self.num_threads = channels_last, num_threads
         self.checkpoint_frequency, self.checkpoint_minutes = checkpoint_frequency, checkpoint_minutes
         self.options = dict(trainer or {})
 

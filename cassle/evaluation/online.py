@@ -34,6 +34,7 @@ class OnlineProbe:
         classifier_lr: float = 0.3,
         online_eval_batch_size: int | None = None,
         online_eval_data: Literal["all_tasks", "seen_tasks", "current_task"] = "all_tasks",
+        momentum_classifier: bool = False,
         check_val_every_n_epoch: int = 1,
     ) -> None:
         """Describe the probe.
@@ -44,18 +45,23 @@ class OnlineProbe:
             online_eval_batch_size: labelled images per step; default: --batch_size.
             online_eval_data: labelled training images that it learns from: all_tasks (upstream), seen_tasks,
                 current_task.
+            momentum_classifier: a second probe, on the momentum teacher's backbone (for methods that have one).
             check_val_every_n_epoch: epochs between its evaluations on the validation set; the last epoch always is one.
         """
         self.disabled = disable_online_eval
         self.lr, self.batch_size, self.data = classifier_lr, online_eval_batch_size, online_eval_data
+        self.momentum = momentum_classifier
         self.every_n_epochs = max(check_val_every_n_epoch, 1)
 
 
 class OnlineProbeCallback(pl.Callback):
     """Trains an :class:`OnlineProbe` after every training step and reports it at the end of epochs.
 
+    The features are normalised by a batch norm without parameters, so that one learning rate serves every backbone.
+
     Args:
         settings: the probe's settings.
+        network: ``backbone``, or ``momentum`` for the backbone of the method's momentum teacher.
         images: the loaded data set; it must have labels.
         recipe: size and statistics of the evaluation view.
         batch_size: labelled images per step, unless the settings say otherwise.
@@ -67,6 +73,7 @@ class OnlineProbeCallback(pl.Callback):
     def __init__(
         self,
         settings: OnlineProbe,
+        network: Literal["backbone", "momentum"],
         images: TaskImages,
         recipe: Recipe,
         *,
@@ -76,34 +83,43 @@ class OnlineProbeCallback(pl.Callback):
         report: dict[str, float],
     ) -> None:
         self.settings, self.images, self.recipe, self.report = settings, images, recipe, report
+        self.network: Literal["backbone", "momentum"] = network
+        self.prefix = "" if network == "backbone" else "momentum_"
         self.batch_size = settings.batch_size or batch_size
         self.seed, self.task = seed, task
         chosen = {"all_tasks": slice(None), "seen_tasks": slice(task + 1), "current_task": slice(task, task + 1)}
         self.members = torch.cat(images.split.train[chosen[settings.data]])
-        self.linear: nn.Linear | None = None
+        self.probe: nn.Sequential | None = None
         self._loaded: dict[str, Any] | None = None
         self._sums: Tensor | None = None
+
+    @property
+    def state_key(self) -> str:
+        """Name of the state in a checkpoint; one per network."""
+        return f"{type(self).__name__}.{self.network}"
 
     def setup(self, trainer: pl.Trainer, model: pl.LightningModule, stage: str) -> None:
         """Make the linear layer and its optimizer on the device, or take them from the checkpoint."""
         device = trainer.strategy.root_device
-        self.linear = nn.Linear(model.backbone.num_features, len(self.images.classes), device=device)
-        nn.init.zeros_(self.linear.weight)  # a convex problem: zero is as good a start as any, and keyed to nothing
-        nn.init.zeros_(self.linear.bias)
-        self.optimizer = torch.optim.SGD(self.linear.parameters(), lr=self.settings.lr, momentum=0.9, foreach=True)
+        width = model.backbone.num_features
+        linear = nn.Linear(width, len(self.images.classes))
+        nn.init.zeros_(linear.weight)  # a convex problem: zero is as good a start as any, and keyed to nothing
+        nn.init.zeros_(linear.bias)
+        self.probe = nn.Sequential(nn.BatchNorm1d(width, affine=False), linear).to(device)
+        self.optimizer = torch.optim.SGD(linear.parameters(), lr=self.settings.lr, momentum=0.9, foreach=True)
         self._sums = torch.zeros(3, device=device, dtype=torch.float64)
         self._pixels = self.images.train.pixels.to(device)
         self._targets = self.images.train.targets.to(device)
         self._take_over()
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Continue with the linear layer of the previous task."""
-        self._loaded = {"linear": weights}
+        """Continue with the probe of the previous task."""
+        self._loaded = {"probe": weights}
 
     def _take_over(self) -> None:
         # Not in on_train_start: that is not called when the checkpoint is that of the last step.
         if self._loaded:
-            self.linear.load_state_dict(self._loaded["linear"])
+            self.probe.load_state_dict(self._loaded["probe"])
             if "optimizer" in self._loaded:
                 self.optimizer.load_state_dict(self._loaded["optimizer"])
                 self._sums.copy_(self._loaded["sums"])
@@ -112,11 +128,12 @@ class OnlineProbeCallback(pl.Callback):
     def _encode(self, model: pl.LightningModule, images: Tensor) -> Tensor:
         """Return features (batch, dim) of uint8 images from the backbone in eval mode."""
         view = centre_view(images, self.recipe.size, self.recipe.mean, self.recipe.std)
-        parts = [part for part in model.backbone.modules() if part.training]
+        backbone = model.backbone if self.network == "backbone" else model.momentum_backbone
+        parts = [part for part in backbone.modules() if part.training]
         for part in parts:
             part.training = False
         with torch.no_grad():
-            features = model.backbone(view)
+            features = backbone(view)
         for part in parts:
             part.training = True
         return features.float()
@@ -133,12 +150,12 @@ class OnlineProbeCallback(pl.Callback):
             features = self._encode(model, self._pixels[index])
         targets = self._targets[index]
         with torch.enable_grad():
-            logits = self.linear(features)
+            logits = self.probe(features)
             loss = functional.cross_entropy(logits, targets)
             self.optimizer.zero_grad()
             loss.backward()
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            for parameter in self.linear.parameters():
+            for parameter in self.probe.parameters():
                 dist.all_reduce(parameter.grad)
                 parameter.grad /= dist.get_world_size()
         total = trainer.num_training_batches * trainer.max_epochs
@@ -151,10 +168,13 @@ class OnlineProbeCallback(pl.Callback):
         """Report the epoch's means, and at times the accuracy on the validation set."""
         loss, hits, count = self._sums.tolist()
         self._sums.zero_()
-        self.report.update({"online_loss": loss / count, "online_acc": hits / count})
+        self._tell({"online_loss": loss / count, "online_acc": hits / count})
         due = (trainer.current_epoch + 1) % self.settings.every_n_epochs == 0
         if self.images.val is not None and (due or trainer.current_epoch + 1 == trainer.max_epochs):
-            self.report.update(self._validate(model))
+            self._tell(self._validate(model))
+
+    def _tell(self, numbers: dict[str, float]) -> None:
+        self.report.update({self.prefix + name: value for name, value in numbers.items()})
 
     def _validate(self, model: pl.LightningModule) -> dict[str, float]:
         val, split = self.images.val, self.images.split
@@ -165,7 +185,8 @@ class OnlineProbeCallback(pl.Callback):
             transform=lambda images: images,
         )
         with torch.no_grad():
-            predictions = self.linear(features.to(self._pixels.device)).argmax(1).cpu()
+            predictions = self.probe.eval()(features.to(self._pixels.device)).argmax(1).cpu()
+        self.probe.train()
         tasks = split.val_tasks(len(val.targets))
         per_task = accuracy_per_task(predictions, val.targets, tasks, split.num_tasks)
         mean = (predictions == val.targets).double().mean().item()
@@ -174,10 +195,10 @@ class OnlineProbeCallback(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return the probe, its optimizer, and the sums of the running epoch."""
         optimizer = self.optimizer.state_dict()
-        return {"linear": self.linear.state_dict(), "optimizer": optimizer, "sums": self._sums}
+        return {"probe": self.probe.state_dict(), "optimizer": optimizer, "sums": self._sums}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
         self._loaded = state
-        if self.linear is not None:  # else when it exists
+        if self.probe is not None:  # else when it exists
             self._take_over()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Results = dict[str, Any]
+WIDEST = 10  # tasks whose accuracies fit a row of 80 columns; longer matrices are in the CSV file and the picture
 SUMMARY = {
     "average_accuracy": "A: average accuracy, mean_i A[T,i]",
     "forgetting": "F: forgetting, mean_{i<T} max_t (A[t,i] − A[T,i])",
@@ -103,11 +104,31 @@ def table(results: Results, title: str) -> Table:
     return out
 
 
+def matrix_table(results: Results, probe: str) -> Table:
+    """Return the accuracy matrix of a probe in percent: a row per finished task, above them the random encoder's."""
+    from rich.table import Table
+
+    out = Table(box=None, padding=(0, 1, 0, 0))
+    out.add_column("after", no_wrap=True)
+    for task in range(results["num_tasks"]):
+        out.add_column(f"t{task}", justify="right", no_wrap=True)
+    numbers = results["probes"][probe]
+    out.add_row("random", *(_percent(value) for value in numbers["random"]), style="dim")
+    for after, row in enumerate(numbers["accuracy_matrix"]):
+        out.add_row(f"task {after}", *(_percent(value) for value in row))
+    return out
+
+
 def print_table(results: Results, title: str, console: Console | None = None) -> None:
-    """Print :func:`table` and under it the protocol; it fits 80 columns up to four probes, for any number of tasks."""
+    """Print the matrices (where they fit a terminal), :func:`table` and the protocol, in 80 columns."""
     from rich.console import Console
 
     console = console or Console()
+    if results["num_tasks"] <= WIDEST:
+        for probe in results["probes"]:
+            console.print(f"{probe}: accuracy (%) on each task", markup=False, highlight=False, style="bold")
+            console.print(matrix_table(results, probe))
+            console.print()
     console.print(table(results, title))
     for name, words in _flat(results["protocol"]):
         console.print(f"{name}: {words}", markup=False, highlight=False, style="dim")

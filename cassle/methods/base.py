@@ -29,6 +29,8 @@ class SSLMethod(pl.LightningModule):
     transient: ClassVar[tuple[str, ...]] = ()
     #: name in ``DISTILLERS`` of the distiller that ``--distiller auto`` takes
     auto_distiller: ClassVar[str]
+    #: whether there is a ``momentum_backbone``
+    has_momentum_teacher: ClassVar[bool] = False
     #: maps features to z; a subclass makes it
     projector: nn.Module
     #: width of z
@@ -110,9 +112,7 @@ class SSLMethod(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate: a pure function of the step, so there is no scheduler state to lose."""
-        self.optimization.set_lr(
-            self.trainer.optimizers[0], self.global_step, self._total_steps, self._steps_per_epoch
-        )
+        self.optimization.set_lr(self.trainer.optimizers[0], self.global_step, self._total_steps, self._steps_per_epoch)
 
     def on_train_start(self) -> None:
         """Read the plan of this task from the trainer once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from cassle.data.batch import Batch
 from cassle.losses import byol
@@ -17,6 +17,7 @@ class BYOL(SSLMethod):
     """BYOL (Grill et al. 2020): a predictor maps one view to the slow teacher's projection of the other."""
 
     auto_distiller = "predictive"
+    has_momentum_teacher = True
 
     def __init__(
         self,
@@ -45,6 +46,11 @@ class BYOL(SSLMethod):
         self.projector = mlp(self.backbone.num_features, proj_hidden_dim, output_dim)
         self.predictor = mlp(output_dim, pred_hidden_dim, output_dim)
         self.momentum_teacher = MomentumTeacher(self.base_tau, backbone=self.backbone, projector=self.projector)
+
+    @property
+    def momentum_backbone(self) -> nn.Module:
+        """The teacher's backbone."""
+        return self.momentum_teacher.stages["backbone"]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map one view to ``feats`` (batch, features), ``z`` and ``p`` (batch, output_dim)."""

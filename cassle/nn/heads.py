@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import nn
 
 
@@ -17,9 +19,9 @@ def mlp(num_inputs: int, hidden: int, num_outputs: int, *, layers: int = 2, batc
 
     Shapes: (batch, num_inputs) in, (batch, num_outputs) out.
     """
-    widths = [num_inputs] + [hidden] * (layers - 1)
+    widths = [num_inputs, *[hidden] * (layers - 1)]
     modules: list[nn.Module] = []
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, outputs in pairwise(widths):
         modules.append(nn.Linear(inputs, outputs))
         if batch_norm:
             modules.append(nn.BatchNorm1d(outputs))

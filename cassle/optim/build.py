@@ -61,7 +61,7 @@ class Optimization:
         if lr <= 0:
             problems.append(f"--lr {lr}: the learning rate must be above 0.")
         if scheduler == "step" and not lr_decay_steps:
-            problems.append("--scheduler step: needs --lr_decay_steps, the epochs at which the rate decays, e.g. 60 80.")
+            problems.append("--scheduler step: needs --lr_decay_steps, epochs at which the rate decays, e.g. 60 80.")
         if problems:
             raise ConfigError(problems)
         self.optimizer, self.lr, self.weight_decay, self.momentum = optimizer, lr, weight_decay, momentum

@@ -23,7 +23,9 @@ def test_all_digits_are_there_once():
     from sklearn.datasets import load_digits
 
     gray = torch.from_numpy(load_digits().images).flatten(1)
-    assert sorted(map(tuple, (pixels[:, :64].float() * 16 / 255).round().int().tolist())) == sorted(map(tuple, gray.int().tolist()))
+    assert sorted(map(tuple, (pixels[:, :64].float() * 16 / 255).round().int().tolist())) == sorted(
+        map(tuple, gray.int().tolist())
+    )
     assert torch.equal(pixels[:, :64], pixels[:, 128:])
     assert (torch.bincount(val.source.targets) >= 43).all()  # stratified
 
@@ -137,7 +139,12 @@ def test_settings_that_contradict_each_other():
         TaskData(dataset="cifar10", no_labels=True, num_tasks=0)
     text = str(caught.value)
     assert len(caught.value.problems) == 4
-    assert "needs --data_dir" in text and "--num_tasks 0" in text and "--no_labels" in text and "split_strategy data" in text
+    assert (
+        "needs --data_dir" in text
+        and "--num_tasks 0" in text
+        and "--no_labels" in text
+        and "split_strategy data" in text
+    )
 
 
 def test_damaged_images_leave_the_split(image_tree):
@@ -159,7 +166,9 @@ def test_data_that_does_not_fit_is_refused(image_tree, monkeypatch):
     data = custom(image_tree(size=(40, 40)), storage_size=32)
     assert data.num_bytes(224) == 14 * 3 * 32**2
     data.check_memory(224, 14 * 3 * 32**2 * 2)
-    with pytest.raises(DataError, match=r"4.3e-05 GB of pixels at --storage_size 32 .* 1.08e-05 GB .*--storage_size 15 or less"):
+    with pytest.raises(
+        DataError, match=r"4.3e-05 GB of pixels at --storage_size 32 .* 1.08e-05 GB .*--storage_size 15 or less"
+    ):
         data.check_memory(224, 14 * 3 * 32**2 // 4)
     assert custom(data.location.data_dir, storage_size=15).check_memory(224, 14 * 3 * 32**2 // 4) is None
     monkeypatch.setattr("cassle.data.module.available_memory", lambda: 1000)
@@ -186,7 +195,10 @@ def cifar(tmp_path, monkeypatch):
         folder.mkdir()
         rows = np.arange(4 * 3072).reshape(4, 3072).astype(np.uint8)
         for name in ("train_file", "test_file"):
-            content = {"data": rows if name == "train_file" else rows[::-1][:2], key: [0, 1, 1, 0][: 4 if "train" in name else 2]}
+            content = {
+                "data": rows if name == "train_file" else rows[::-1][:2],
+                key: [0, 1, 1, 0][: 4 if "train" in name else 2],
+            }
             (folder / name).write_bytes(pickle.dumps(content))
         (folder / "names").write_bytes(pickle.dumps({"names": classes}))
         monkeypatch.setattr(kind, "train_list", [["train_file", None]])

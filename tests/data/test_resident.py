@@ -65,10 +65,17 @@ def test_views_belong_to_seed_task_and_step():
     """The same images, asked for by another seed, task or step, are seen in another way."""
     index = MEMBERS[:6]
     first = loader()._make(0, index)
-    for other in (loader(seed=6)._make(0, index), loader(task=2)._make(0, index), loader()._make(1, index), loader(rank=1)._make(0, index)):
+    for other in (
+        loader(seed=6)._make(0, index),
+        loader(task=2)._make(0, index),
+        loader()._make(1, index),
+        loader(rank=1)._make(0, index),
+    ):
         assert not torch.equal(first.views[0], other.views[0])
     assert same(first, loader()._make(0, index))
-    twice = ResidentLoader(PIXELS, torch.arange(40), MEMBERS, RECIPES[:1] * 2, batch_size=6, seed=5, task=1)._make(0, index)
+    twice = ResidentLoader(PIXELS, torch.arange(40), MEMBERS, RECIPES[:1] * 2, batch_size=6, seed=5, task=1)._make(
+        0, index
+    )
     assert not torch.equal(*twice.views)
 
 

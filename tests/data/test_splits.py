@@ -17,7 +17,9 @@ CLASSES_100_5 = [
     [21, 33, 32, 88, 93, 70, 44, 47, 26, 57, 90, 95, 48, 65, 43, 10, 9, 56, 24, 41],
 ]
 NONE = torch.empty(0, dtype=torch.int64)
-divided = st.integers(1, 12).flatmap(lambda tasks: st.tuples(st.just(tasks), st.integers(1, 10).map(lambda c: c * tasks)))
+divided = st.integers(1, 12).flatmap(
+    lambda tasks: st.tuples(st.just(tasks), st.integers(1, 10).map(lambda c: c * tasks))
+)
 
 
 def test_the_published_class_order():

@@ -44,7 +44,12 @@ def start(base: Path, **settings: Any) -> subprocess.Popen[str]:
     """Start :func:`command`, with as many threads as this process has; its lines come as they are printed."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(torch.get_num_threads())}
     return subprocess.Popen(
-        command(base, **settings), cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command(base, **settings),
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
 
 
@@ -61,8 +66,10 @@ def read_until(process: subprocess.Popen[str], text: str) -> list[str]:
 def weights(folder: Path, task: int) -> dict[str, bytes]:
     """Return every tensor of a task's final checkpoint as bytes."""
     content = torch.load(folder / f"task{task}" / "final.ckpt", weights_only=True)
-    tensors = {**content["state_dict"], **{f"probe.{k}": v for k, v in (content["probe"] or {}).items()}}
-    return {f"task{task} {name}": value.numpy().tobytes() for name, value in tensors.items()}
+    parts = {"model": content["state_dict"], **content["probes"]}
+    return {
+        f"task{task} {part} {k}": v.numpy().tobytes() for part, tensors in parts.items() for k, v in tensors.items()
+    }
 
 
 def outcome(folder: Path, tasks: int = 2) -> dict[str, bytes]:

@@ -88,7 +88,12 @@ STOPS = {
     "writing the ledger after training": (kill_at_write, ("ledger.json", 1), 10),
     "writing the results": (kill_at_write, ("results.json", 0), 10),
 }
-EVERYWHERE = ("mid-epoch of task 1, saved", "last batch of an epoch", "after an epoch's checkpoint", "evaluation of task 0")
+EVERYWHERE = (
+    "mid-epoch of task 1, saved",
+    "last batch of an epoch",
+    "after an epoch's checkpoint",
+    "evaluation of task 0",
+)
 CASES = [("byol", stop) for stop in STOPS] + [(m, stop) for m in ("simclr", "barlow_twins") for stop in EVERYWHERE]
 
 

@@ -13,7 +13,7 @@ python main_continual.py \
     --batch_size 256 \
     --lars --grad_clip_lars --eta_lars 0.02 --exclude_bias_n_norm \
     --lr 1.0 \
-    --classifier_lr 0.1 \
+    --classifier_lr 0.1 --momentum_classifier \
     --weight_decay 1e-5 \
     --proj_hidden_dim 4096 \
     --pred_hidden_dim 4096 \

@@ -12,4 +12,5 @@ python main_continual.py \
     --batch_size 64 \
     --optimizer adamw --lr 0.004 --weight_decay 1e-2 --warmup_epochs 2 \
     --min_scale 0.5 --gaussian_prob 0.0 --horizontal_flip_prob 0.0 \
-    --check_val_every_n_epoch 10
+    --check_val_every_n_epoch 10 \
+    --num_threads 1

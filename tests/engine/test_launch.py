@@ -1,0 +1,141 @@
+"""Scripts are parsed, not run by a shell."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cassle.engine import launch
+from cassle.engine.launch import parse_script
+from cassle.errors import ConfigError
+from tests.conftest import REPOSITORY
+
+PYTHON, MAIN = sys.executable, str(REPOSITORY / "main_continual.py")
+
+
+@pytest.fixture
+def script(tmp_path):
+    def write(text: str) -> Path:
+        path = tmp_path / "script.sh"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_lines_comments_and_quotes(script):
+    text = """#!/usr/bin/env bash
+# python main_continual.py --no
+set -e
+
+python3 main_continual.py \\
+    --name "two words"   --lars \\
+  --gaussian_prob 0.0 0.2 # the end
+"""
+    expected = [PYTHON, MAIN, "--name", "two words", "--lars", "--gaussian_prob", "0.0", "0.2"]
+    assert parse_script(script(text)) == [expected]
+
+
+def test_carriage_returns_and_trailing_blanks_after_the_backslash(script):
+    assert parse_script(script("python main_continual.py \\  \n  --lars\n")) == [[PYTHON, MAIN, "--lars"]]
+
+
+def test_variables(script, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", "/my data")
+    monkeypatch.delenv("NOT_SET", raising=False)
+    environment = {"DATA_DIR": "/my data"}
+    text = "export SEED=3 OTHER=${DATA_DIR}/b\nNAME=x$SEED\nLR=1 python main_continual.py --a $DATA_DIR/c --b ${SEED} --c $OTHER --d $NAME"
+    expected = [[PYTHON, MAIN, "--a", "/my data/c", "--b", "3", "--c", "/my data/b", "--d", "x3"]]
+    assert parse_script(script(text)) == expected
+    assert parse_script(script(text), environment=environment) == expected
+    assert environment == {"DATA_DIR": "/my data", "SEED": "3", "OTHER": "/my data/b", "NAME": "x3", "LR": "1"}
+    with pytest.raises(ConfigError, match=r"\$NOT_SET is not set; export NOT_SET=… first"):
+        parse_script(script("python main_continual.py --a $NOT_SET"))
+    assert parse_script(script("python main_continual.py --a $NOT_SET"), missing_ok=True)[0][-1] == "$NOT_SET"
+
+
+def test_several_commands_and_other_names(script):
+    text = "python3.11 main_pretrain.py --a\n/usr/bin/python ./main_linear.py --b"
+    assert parse_script(script(text)) == [[PYTHON, MAIN, "--a"], [PYTHON, str(REPOSITORY / "main_linear.py"), "--b"]]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["python main_continual.py --a | tee log", "python main_continual.py; rm -rf x", "python main_continual.py && true",
+     "python main_continual.py > log", "python main_continual.py --a `date`", "python main_continual.py --a $(date)",
+     "python main_continual.py &"],
+)  # fmt: skip
+def test_what_needs_a_shell_is_refused(script, line):
+    with pytest.raises(ConfigError, match="needs a shell; only plain commands are run"):
+        parse_script(script(line))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("rm -rf x", "is not a command 'python main_continual.py …'"),
+        ("python", "is not a command"),
+        ("python other.py --a", "runs other.py; only main_continual.py and main_linear.py"),
+        ("# nothing", "holds no command"),
+        ("python main_continual.py --name 'open", "cannot be read .No closing quotation"),
+    ],
+)
+def test_other_content_is_refused(script, text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_script(script(text))
+
+
+def test_a_missing_script(tmp_path):
+    with pytest.raises(ConfigError, match="--script .*no.sh: no such file"):
+        launch.launch(["--script", str(tmp_path / "no.sh")])
+    with pytest.raises(ConfigError, match="--script: missing"):
+        launch.launch(["--lars"])
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Record the commands that would be started; each but the last returns the next of ``codes``."""
+    calls, codes = [], []
+
+    def run(command, check, env):
+        calls.append((command, env))
+        return subprocess.CompletedProcess(command, codes.pop(0))
+
+    monkeypatch.setattr(launch.subprocess, "run", run)
+    monkeypatch.setattr(launch.os, "execve", lambda program, command, env: calls.append((command, env)))
+    return calls, codes
+
+
+@pytest.mark.parametrize("spelling", [["--script", "{}"], ["--script={}"]])
+def test_further_flags_go_to_every_command(script, started, spelling):
+    calls, codes = started
+    codes.append(0)
+    path = str(script("export CUDA_VISIBLE_DEVICES=3\npython main_continual.py --lr 1\npython main_linear.py"))
+    launch.launch(["--seed", "7", *[word.format(path) for word in spelling], "--experiment_dir", "d"])
+    assert [command[2:] for command, _ in calls] == [
+        ["--lr", "1", "--seed", "7", "--experiment_dir", "d"],
+        ["--seed", "7", "--experiment_dir", "d"],
+    ]
+    assert {env["CUDA_VISIBLE_DEVICES"] for _, env in calls} == {"3"}
+
+
+@pytest.mark.parametrize("code, expected", [(2, 2), (-9, 137)])
+def test_a_failed_command_stops_the_script(script, started, capsys, code, expected):
+    calls, codes = started
+    codes.append(code)
+    assert launch.launch(["--script", str(script("python main_continual.py --a\npython main_linear.py"))]) == expected
+    assert len(calls) == 1 and f"exit code {code}; nothing more is run" in capsys.readouterr().err
+
+
+def test_the_exit_code_of_a_real_run(script, tmp_path):
+    """One process for all: the launcher, the last command in its place, its message and its code."""
+    path = script("python main_continual.py --trainer")
+    command = [PYTHON, "job_launcher.py", "--script", str(path), "--config", str(tmp_path / "no.yaml")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2 and "no.yaml: cannot be read" in done.stderr, done.stderr
+
+
+def test_the_projects_own_scripts_can_be_read():
+    scripts = sorted((REPOSITORY / "bash_files").rglob("*.sh"))
+    assert scripts and all(parse_script(path, missing_ok=True) for path in scripts)
