@@ -19,8 +19,13 @@ install_import_hook(
     "beartype.beartype",
 )
 
+import hypothesis  # noqa: E402
 import torch  # noqa: E402 - after the hook, like everything that may import cassle
 from PIL import Image  # noqa: E402
+
+# A loaded machine is slow at times; the suite has a timeout of its own.
+hypothesis.settings.register_profile("cassle", deadline=None)
+hypothesis.settings.load_profile("cassle")
 
 REPOSITORY = Path(__file__).parents[1]
 

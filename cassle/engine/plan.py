@@ -178,7 +178,7 @@ class Plan:
         self.optimization.images_per_step = self.training.images_per_step
 
     def _choose(self, values: Mapping[str, Any]) -> tuple[str, str | None, str]:
-        """Return method, distiller and backbone; if they are wrong, say in the same breath what is wrong with the rest."""
+        """Return method, distiller and backbone; if they are wrong, tell what is wrong with the rest as well."""
         try:
             return choose(values)
         except ConfigError as error:

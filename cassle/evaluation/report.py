@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from cassle.atomic import atomic_write_bytes, atomic_write_text
@@ -97,7 +98,7 @@ def table(results: Results, title: str) -> Table:
         name = f"task {task}" + ("" if task < done else " (not seen yet)")
         values = [f"{100 * probe['accuracy_matrix'][-1][task]:.1f}" for probe in probes]
         out.add_row(name, *values, style="" if task < done else "dim", end_section=task == results["num_tasks"] - 1)
-    out.add_row("random encoder, mean", *(_percent(average_accuracy([p["random"]] * len(p["random"]))) for p in probes))
+    out.add_row("random encoder, mean", *(_percent(fmean(p["random"])) for p in probes))
     for key, words in SUMMARY.items():
         name = words.split(",")[0]
         out.add_row(name, *(_percent(probe[key]) for probe in probes), style="bold")
@@ -169,6 +170,7 @@ def _html(results: Results, title: str, picture: bytes) -> str:
     body = ""
     for name, probe in results["probes"].items():
         cells = "".join(f"<td>{_percent(probe[key])}</td>" for key in SUMMARY)
+        cells += f"<td>{_percent(fmean(probe['random']))}</td>"
         body += f"<tr><th>{html.escape(name)}</th>{cells}</tr>\n"
     formulas = "".join(f"<li>{html.escape(words)}</li>" for words in SUMMARY.values())
     protocol = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>\n" for k, v in _flat(results["protocol"]))
@@ -178,7 +180,7 @@ def _html(results: Results, title: str, picture: bytes) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head><body>
 <h1>{title}</h1>
 <p>{done} of {results["num_tasks"]} tasks finished; all numbers in percent.</p>
-<table><tr><th>probe</th>{head}</tr>
+<table><tr><th>probe</th>{head}<th>random encoder</th></tr>
 {body}</table>
 <ul>{formulas}</ul>
 <h2>Accuracy on each task after each task</h2>

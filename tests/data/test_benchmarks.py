@@ -130,7 +130,7 @@ def test_what_is_missing_is_named(image_tree, damage, message):
 
 
 def test_a_flat_folder_without_images(tmp_path):
-    with pytest.raises(DataError, match="no images .*.png"):
+    with pytest.raises(DataError, match=r"no images .*.png"):
         custom(tmp_path, no_labels=True, split_strategy="data").parts()
 
 

@@ -126,5 +126,5 @@ def test_moving_takes_a_part():
 def test_too_few_images():
     with pytest.raises(ConfigError, match="--batch_size 21: task 1 has only 20 images; use --batch_size 20 or less"):
         loader(batch_size=21)
-    with pytest.raises(ConfigError, match="--batch_size 11 x 2 processes: .* --batch_size 10 or less"):
+    with pytest.raises(ConfigError, match=r"--batch_size 11 x 2 processes: .* --batch_size 10 or less"):
         loader(batch_size=11, world_size=2)

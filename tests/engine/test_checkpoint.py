@@ -30,7 +30,7 @@ def test_what_is_written_is_read(path):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(CheckpointError, match="a.ckpt: no such checkpoint"):
+    with pytest.raises(CheckpointError, match=r"a.ckpt: no such checkpoint"):
         checkpoint.load(tmp_path / "a.ckpt")
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         checkpoint.load(tmp_path)
@@ -40,7 +40,7 @@ def test_a_truncated_file(path):
     data = path.read_bytes()
     for length in [*range(0, len(data), len(data) // 25), len(data) - 1]:
         path.write_bytes(data[:length])
-        with pytest.raises(CheckpointError, match="final.ckpt: damaged or truncated"):
+        with pytest.raises(CheckpointError, match=r"final.ckpt: damaged or truncated"):
             checkpoint.load(path)
 
 
@@ -80,7 +80,7 @@ def test_code_is_refused_and_not_run(tmp_path, protocol):
 
 def test_a_name_of_code_is_said(tmp_path):
     torch.save({"extra": Evil("x")}, tmp_path / "evil.ckpt")
-    with pytest.raises(CheckpointError, match="posix.mkdir"):
+    with pytest.raises(CheckpointError, match=r"posix.mkdir"):
         checkpoint.load(tmp_path / "evil.ckpt")
 
 
@@ -149,5 +149,5 @@ def test_only_what_is_named_may_be_absent():
     kept = module["head"].weight.clone()
     load_strictly(module, {**state, "head.extra": torch.zeros(1)}, ignore=("head.",))
     assert torch.equal(module["body"].weight, source["body"].weight) and torch.equal(module["head"].weight, kept)
-    with pytest.raises(CheckpointError, match="missing: head.bias, head.weight"):
+    with pytest.raises(CheckpointError, match=r"missing: head.bias, head.weight"):
         load_strictly(module, state, ignore=("tail.",))

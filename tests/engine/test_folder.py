@@ -56,7 +56,7 @@ def test_another_configuration_is_refused_with_what_differs(tmp_path):
 @pytest.mark.parametrize("content", ["lr: [", "- 1", ""])
 def test_a_damaged_configuration(tmp_path, content):
     (tmp_path / "config.yaml").write_text(content)
-    with pytest.raises(CassleError, match="(?s)config.yaml: damaged .*--overwrite"):
+    with pytest.raises(CassleError, match=r"(?s)config.yaml: damaged .*--overwrite"):
         ExperimentFolder(tmp_path).claim(CONFIG)
 
 
@@ -91,7 +91,7 @@ def test_the_lock_is_dropped_when_a_run_fails(tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(CassleError, match="--experiment_dir .*: cannot be written"):
+    with pytest.raises(CassleError, match=r"--experiment_dir .*: cannot be written"):
         ExperimentFolder(tmp_path / "file" / "e").locked().__enter__()
 
 
@@ -122,5 +122,5 @@ def test_a_ledger_is_read_back(tmp_path):
 )
 def test_a_damaged_ledger(tmp_path, content):
     (tmp_path / "ledger.json").write_text(content)
-    with pytest.raises(CassleError, match="ledger.json: damaged .*--overwrite"):
+    with pytest.raises(CassleError, match=r"ledger.json: damaged .*--overwrite"):
         Ledger(tmp_path / "ledger.json", 2)

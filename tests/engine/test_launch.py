@@ -87,7 +87,7 @@ def test_other_content_is_refused(script, text, message):
 
 
 def test_a_missing_script(tmp_path):
-    with pytest.raises(ConfigError, match="--script .*no.sh: no such file"):
+    with pytest.raises(ConfigError, match=r"--script .*no.sh: no such file"):
         launch.launch(["--script", str(tmp_path / "no.sh")])
     with pytest.raises(ConfigError, match="--script: missing"):
         launch.launch(["--lars"])

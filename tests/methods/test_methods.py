@@ -97,7 +97,7 @@ def test_handing_over_is_strict():
     source = {k: torch.full_like(v, 2) for k, v in model.state_dict().items()}
     model.begin_task(1, source)
     assert model.current_task == 1 and all((v == 2).all() for v in model.state_dict().values())
-    with pytest.raises(CheckpointError, match="missing: projector.0.bias"):
+    with pytest.raises(CheckpointError, match=r"missing: projector.0.bias"):
         model.begin_task(2, {k: v for k, v in source.items() if k != "projector.0.bias"})
 
 
