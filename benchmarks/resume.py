@@ -28,11 +28,11 @@ from pathlib import Path
 from table import print_table
 
 ROOT = Path(__file__).resolve().parent.parent
-JOB = (
-    "--backbone tiny --width 8 --split_strategy data --num_tasks 3 --max_epochs 3 --batch_size 64 --warmup_epochs 1 --proj_hidden_dim 64 "
-    "--output_dim 32 --distill_proj_hidden_dim 32 --few_labels 0 --linear_max_iter 20 --checkpoint_minutes 0 "
-    "--accelerator cpu"
-).split()
+JOB = {
+    "backbone": "tiny", "width": 8, "split_strategy": "data", "num_tasks": 3, "max_epochs": 2, "batch_size": 64,
+    "warmup_epochs": 1, "proj_hidden_dim": 64, "output_dim": 32, "distill_proj_hidden_dim": 32, "few_labels": 0,
+    "linear_max_iter": 20, "checkpoint_minutes": 0, "num_threads": 1, "accelerator": "cpu", "name": "job",
+}  # fmt: skip
 FILES = ("results.json", "accuracy_matrix.csv", "accuracy_matrix.png", "report.html")
 
 
@@ -40,22 +40,15 @@ class Run:
     """A process of the job, from its first line of output on.
 
     Args:
-        flags: method and distiller.
+        flags: settings beside those of ``JOB``.
         folder: of the experiment.
     """
 
-    def __init__(self, flags: list[str], folder: Path) -> None:
+    def __init__(self, flags: dict[str, str], folder: Path) -> None:
         self.folder = folder
         self.log = folder.with_suffix(".log")
-        words = [
-            "main_continual.py",
-            *JOB,
-            *flags,
-            "--base_experiment_dir",
-            folder.parent,
-            "--experiment_dir",
-            folder.name,
-        ]
+        settings = {**JOB, **flags, "base_experiment_dir": folder.parent, "experiment_dir": folder.name}
+        words = ["main_continual.py", *(word for name, value in settings.items() for word in (f"--{name}", value))]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
@@ -125,30 +118,27 @@ def main() -> int:
     parser.add_argument("--method", default="byol")
     parser.add_argument("--distiller", default="auto", help="auto, none, or a name")
     args = parser.parse_args()
-    flags = ["--method", args.method, "--distiller", args.distiller]
+    flags = {"method": args.method, "distiller": args.distiller}
     with tempfile.TemporaryDirectory() as folder:
         return kill_and_compare(args, flags, Path(folder))
 
 
-def kill_and_compare(args: argparse.Namespace, flags: list[str], base: Path) -> int:
+def kill_and_compare(args: argparse.Namespace, flags: dict[str, str], base: Path) -> int:
     """Do what the module says below ``base``; return the exit code."""
-    reference = Run([*flags, "--name", "job"], base / "reference")
+    reference = Run(flags, base / "reference")
     reference.wait()
     duration = time.monotonic() - reference.start
     if reference.process.returncode:
         print(reference.log.read_text())
         return 1
     expected = dict(contents(reference.folder))
-    print(
-        f"{args.method} + {args.distiller}: {duration:.1f} s from the first line, {len(expected)} items compared, ",
-        end="",
-    )
-    print(f"seed {args.seed}", flush=True)
+    facts = f"{duration:.1f} s from the first line, {len(expected)} items compared, seed {args.seed}"
+    print(f"{args.method} + {args.distiller}: {facts}", flush=True)
     draws, rows, chain, bad = random.Random(args.seed), [], 0, 0
     while len(rows) < args.kills:
         kills = []
         while True:
-            run = Run([*flags, "--name", "job"], base / f"run{chain}")
+            run = Run(flags, base / f"run{chain}")
             moment, at_saving = draws.uniform(0, duration), (len(rows) + len(kills)) % 4 == 3
             if run.wait(moment) or (at_saving and run.wait_for_saving()):
                 break

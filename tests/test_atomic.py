@@ -115,3 +115,21 @@ def test_a_programming_error_is_not_called_a_full_disk(tmp_path):
     with pytest.raises(RuntimeError, match="shapes"):
         atomic_write(tmp_path / "a", write)
     assert (tmp_path / "a").read_text() == "old" and not (tmp_path / ".a.tmp").exists()
+
+
+def test_a_reader_of_the_old_file_is_not_disturbed(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("old")
+    with open(path) as reader:
+        atomic_write_text(path, "new")
+        assert reader.read() == "old"  # the file was replaced, not overwritten
+    assert path.read_text() == "new"
+
+
+def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args)))
+    atomic_write_text(tmp_path / "a", "new")
+    assert calls == ["fsync", "replace", "fsync"]

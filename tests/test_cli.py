@@ -7,11 +7,13 @@ import pytest
 import torch
 import yaml
 
-from cassle.cli import collect, main_continual, main_linear, read_flags, upstream_spelling
-from cassle.engine.plan import Plan, schema_for
+from cassle.cli import main_continual, main_linear
+from cassle.engine.plan import Plan
+from cassle.engine.run import schema_for
 from cassle.errors import ConfigError
 from cassle.methods import METHODS
 from cassle.nn import BACKBONES
+from cassle.spelling import collect, read_flags, upstream_spelling
 
 # Small enough to build a model in a moment.
 SMALL = "--backbone tiny --output_dim 8 --proj_hidden_dim 8 --batch_size 16 --max_epochs 1"
@@ -31,7 +33,7 @@ def problems(capsys, line: str) -> str:
     return err
 
 
-# Reading words ----------------------------------------------------------------------------------------------------------
+# Reading words -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -75,31 +77,38 @@ def test_run_modes_are_no_settings():
     assert collect(["--dry_run", "false", "--print_config"]) == ({}, {"print_config"})
 
 
-# Upstream's scripts -----------------------------------------------------------------------------------------------------
+# Upstream's scripts --------------------------------------------------------------------------------------------------
 
 COMMON = (
-    "--encoder resnet18 --optimizer sgd --lars --grad_clip_lars --eta_lars 0.02 --exclude_bias_n_norm --scheduler warmup_cosine "
-    "--brightness 0.4 --contrast 0.4 --saturation 0.2 --hue 0.1 --split_strategy class --num_tasks 5 --project ever-learn "
-    "--entity unitn-mhug --wandb --save_checkpoint --checkpoint_dir x"
+    "--encoder resnet18 --optimizer sgd --lars --grad_clip_lars --eta_lars 0.02 --exclude_bias_n_norm "
+    "--scheduler warmup_cosine --brightness 0.4 --contrast 0.4 --saturation 0.2 --hue 0.1 --split_strategy class "
+    "--num_tasks 5 --project ever-learn --entity unitn-mhug --wandb --save_checkpoint --checkpoint_dir x"
 )
-CIFAR = f"{COMMON} --dataset cifar100 --data_dir $DATA --max_epochs 500 --gpus 0 --precision 16 --batch_size 256 --num_crops 2"
+CIFAR = (
+    f"{COMMON} --dataset cifar100 --data_dir $DATA --max_epochs 500 --gpus 0 --precision 16 --batch_size 256 "
+    "--num_crops 2"
+)
 ASYMMETRIC = "--gaussian_prob 0.0 0.0 --solarization_prob 0.0 0.2"
 IMAGENET = (
-    f"{COMMON} --dataset custom --data_dir $DATA --train_dir imagenet-100/train --val_dir imagenet-100/val --max_epochs 400 "
-    "--gpus 0,1 --accelerator ddp --sync_batchnorm --precision 16 --batch_size 128 --num_workers 5 --check_val_every_n_epoch 9999 "
-    "--dali_device gpu --encode_indexes_into_labels --gaussian_prob 1.0 0.1 --solarization_prob 0.0 0.2 --min_scale 0.08 --size 224"
+    f"{COMMON} --dataset custom --data_dir $DATA --train_dir imagenet-100/train --val_dir imagenet-100/val "
+    "--max_epochs 400 --gpus 0,1 --accelerator ddp --sync_batchnorm --precision 16 --batch_size 128 --num_workers 5 "
+    "--check_val_every_n_epoch 9999 --dali_device gpu --encode_indexes_into_labels "
+    "--gaussian_prob 1.0 0.1 --solarization_prob 0.0 0.2 "
+    "--min_scale 0.08 --size 224"
 )
 UPSTREAM = {
-    "cifar barlow": f"{CIFAR} {ASYMMETRIC} --method barlow_twins --lr 0.3 --classifier_lr 0.1 --weight_decay 1e-4 --name b "
-    "--scale_loss 0.1 --proj_hidden_dim 2048 --output_dim 2048 --distiller decorrelative --num_workers 4",
-    "cifar byol": f"{CIFAR} {ASYMMETRIC} --method byol --lr 1.0 --classifier_lr 0.1 --weight_decay 1e-5 --name b --output_dim 256 "
-    "--proj_hidden_dim 4096 --pred_hidden_dim 4096 --base_tau_momentum 0.99 --final_tau_momentum 1.0 --momentum_classifier "
-    "--distiller predictive --pretrained_model $PRETRAINED_PATH --task_idx 1",
+    "cifar barlow": f"{CIFAR} {ASYMMETRIC} --method barlow_twins --lr 0.3 --classifier_lr 0.1 --weight_decay 1e-4 "
+    "--name b --scale_loss 0.1 --proj_hidden_dim 2048 --output_dim 2048 --distiller decorrelative --num_workers 4",
+    "cifar byol": f"{CIFAR} {ASYMMETRIC} --method byol --lr 1.0 --classifier_lr 0.1 --weight_decay 1e-5 --name b "
+    "--output_dim 256 --proj_hidden_dim 4096 --pred_hidden_dim 4096 --base_tau_momentum 0.99 --final_tau_momentum 1.0 "
+    "--momentum_classifier --distiller predictive --pretrained_model $PRETRAINED_PATH --task_idx 1",
     "cifar simclr": f"{CIFAR} {ASYMMETRIC} --method simclr --lr 0.4 --weight_decay 1e-5 --name s --temperature 0.2 "
     "--proj_hidden_dim 2048 --output_dim 256 --distiller contrastive --distill_temperature 0.2",
     "imagenet barlow": f"{IMAGENET} --method barlow_twins --lr 0.4 --weight_decay 1e-4 --scale_loss 0.1 --name b",
-    "imagenet byol": f"{IMAGENET} --method byol --lr 0.6 --weight_decay 1e-5 --pred_hidden_dim 8192 --proj_hidden_dim 4096 --name b",
-    "imagenet simclr": f"{IMAGENET} --method simclr --lr 0.4 --temperature 0.2 --disable_knn_eval --name s --checkpoint_frequency 2",
+    "imagenet byol": f"{IMAGENET} --method byol --lr 0.6 --weight_decay 1e-5 --pred_hidden_dim 8192 "
+    "--proj_hidden_dim 4096 --name b",
+    "imagenet simclr": f"{IMAGENET} --method simclr --lr 0.4 --temperature 0.2 --disable_knn_eval --name s "
+    "--checkpoint_frequency 2",
 }
 
 
@@ -141,7 +150,7 @@ def test_precisions(given, wanted):
     assert upstream_spelling({"precision": given}, print)[0] == {"precision": wanted}
 
 
-# Mistakes ---------------------------------------------------------------------------------------------------------------
+# Mistakes ------------------------------------------------------------------------------------------------------------
 
 
 def test_all_mistakes_are_told_at_once(capsys):
@@ -236,7 +245,7 @@ def test_a_number_of_tasks_that_does_not_divide_the_classes(capsys, tmp_path):
     assert "--num_tasks 3: does not divide the 10 classes; use one of 1, 2, 5, 10." in err
 
 
-# Configuration files, help and dry runs ---------------------------------------------------------------------------------
+# Configuration files, help and dry runs ------------------------------------------------------------------------------
 
 
 def test_flags_stand_over_the_file(tmp_path):
@@ -268,8 +277,11 @@ def test_config_without_a_file(capsys):
 @pytest.mark.parametrize(
     "line",
     [
-        "--method byol --distiller auto --lars --gaussian_prob 0.0 0.2 --trainer.overfit_batches 2 --data_dir a/b --dataset cifar10",
-        "--method simclr --encoder tiny --gpus 0,1 --precision 16 --accelerator ddp --scheduler step --lr_decay_steps 60 80 --size 16 --save_checkpoint",
+        "--method byol --distiller auto --lars --gaussian_prob 0.0 0.2 --trainer.overfit_batches 2 "
+        "--data_dir a/b --dataset cifar10",
+        "--method simclr --encoder tiny --gpus 0,1 --precision 16 --accelerator ddp "
+        "--scheduler step --lr_decay_steps 60 80 "
+        "--size 16 --save_checkpoint",
         "",
     ],
 )
@@ -333,8 +345,8 @@ def test_a_dry_run_describes_the_run(capsys, tmp_path):
 
 def test_a_dry_run_lists_what_is_missing_here(capsys, tmp_path):
     line = (
-        f"--dry_run {SMALL} --dataset custom --data_dir {tmp_path}/nowhere --size 8 --pretrained_model {tmp_path}/no.ckpt "
-        "--task_idx 1 --dali --num_tasks 2"
+        f"--dry_run {SMALL} --dataset custom --data_dir {tmp_path}/nowhere --size 8 "
+        f"--pretrained_model {tmp_path}/no.ckpt --task_idx 1 --dali --num_tasks 2"
     )
     code, out, err = run(capsys, line)
     assert code == 0 and err == ""

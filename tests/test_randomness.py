@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from cassle.randomness import generator, key
 from tests.conftest import REPOSITORY
 
-COORDINATES = st.tuples(st.integers(), st.text(alphabet=st.characters(exclude_characters=":")), st.lists(st.integers()))
+COORDINATES = st.tuples(
+    st.integers(), st.text(alphabet=st.characters(codec="utf-8", exclude_characters=":")), st.lists(st.integers())
+)
 
 
 @given(COORDINATES, COORDINATES)

@@ -34,7 +34,9 @@ def test_an_unknown_name_gets_a_hint_and_the_list(registry):
 
 
 def test_nothing_close_gets_no_hint(registry):
-    assert "Did you mean" not in str(pytest.raises(ConfigError, registry.canonical, "xyz").value)
+    with pytest.raises(ConfigError) as caught:
+        registry.canonical("xyz")
+    assert "Did you mean" not in str(caught.value)
     assert "xyz" not in registry
 
 

@@ -70,7 +70,7 @@ class Distiller:
             distill_lamb: weight of the distillation loss.
             distill_proj_hidden_dim: hidden width of the predictor (Linear-BN-ReLU-Linear).
             teacher_bn: batch norm of the frozen teacher: eval = its own statistics, train = the batch's (upstream).
-            predictor_init: predictor at the start of a task: fresh, or warm = the previous task's (upstream, task 2 on).
+            predictor_init: predictor at the start of a task: fresh, or warm = the previous task's (upstream).
             kwargs: arguments of the method.
         """
         super().__init__(*args, **kwargs)

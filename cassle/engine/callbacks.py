@@ -172,11 +172,16 @@ class ProgressBar(RichProgressBar):
 
     Args:
         table: where the means come from.
+        num_tasks: number of tasks.
     """
 
-    def __init__(self, table: MetricsTable) -> None:
+    def __init__(self, table: MetricsTable, num_tasks: int) -> None:
         super().__init__(refresh_rate=5)
-        self.table = table
+        self.table, self.num_tasks = table, num_tasks
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Count tasks and epochs from 1, as the lines of a log do."""
+        return f"Task {self.table.task + 1}/{self.num_tasks} epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Return what stands beside the bar."""

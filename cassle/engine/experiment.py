@@ -162,7 +162,7 @@ class Experiment:
         callbacks = [Seeding(plan.run.seed, task), *probes, table, checkpointing]
         watched = on_a_terminal()
         trainer = plan.training.make_trainer(
-            folder, [*callbacks, *([ProgressBar(table)] if watched else [])], progress_bar=watched
+            folder, [*callbacks, *([ProgressBar(table, plan.data.num_tasks)] if watched else [])], progress_bar=watched
         )
         last = folder / "last.ckpt"
         interruption.training = True

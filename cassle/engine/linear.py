@@ -15,7 +15,7 @@ from cassle.data.module import TaskData
 from cassle.data.recipe import Recipe
 from cassle.engine.pretrained import Encoder, read_encoder
 from cassle.engine.settings import ALIASES, Component, Schema
-from cassle.errors import ConfigError
+from cassle.errors import ConfigError, DataError
 from cassle.evaluation.encoder import accuracy_rows
 from cassle.evaluation.protocol import Evaluation
 
@@ -65,6 +65,29 @@ def _device(name: str) -> str:
 def schema() -> Schema:
     """Return the settings of an offline evaluation."""
     return Schema([Component("Encoder", Offline), Component("Data", TaskData), Component("Evaluation", Evaluation)])
+
+
+def missing_here(values: Mapping[str, Any]) -> list[str]:
+    """Return what this machine lacks for an evaluation: the checkpoint, the data. One sentence each.
+
+    Raises:
+        ConfigError: the settings themselves are wrong.
+    """
+    settings = schema()
+    resolved = settings.resolve(values)
+    checkpoint, problems = resolved["pretrained_feature_extractor"], []
+    if checkpoint is not None and not checkpoint.is_file():
+        problems.append(f"--pretrained_feature_extractor {checkpoint}: no such file.")
+    if "dataset" in values:
+        try:
+            TaskData(**settings.arguments(TaskData, resolved)).split()
+        except DataError as error:
+            problems.append(str(error))
+    try:
+        Offline(**settings.arguments(Offline, resolved))
+    except ConfigError as error:
+        problems += error.problems
+    return problems
 
 
 def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] = print) -> dict[str, Any]:

@@ -3,143 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cassle.data import BENCHMARKS
 from cassle.data.module import TaskData, available_memory
 from cassle.data.recipe import Augmentation, Recipe
-from cassle.distill import DISTILLERS
-from cassle.engine.settings import ALIASES, Component, Schema, plain
+from cassle.engine.run import Run, choose, known_settings, model_class, schema_for
+from cassle.engine.settings import ALIASES, plain
 from cassle.engine.trainer import Training
 from cassle.engine.wandb_run import WandB
 from cassle.errors import CassleError, ConfigError
 from cassle.evaluation.online import OnlineProbe
 from cassle.evaluation.protocol import Evaluation
-from cassle.methods import METHODS
 from cassle.methods.base import SSLMethod
-from cassle.methods.compose import compose
 from cassle.nn import BACKBONES
 from cassle.optim.build import Optimization
 from cassle.randomness import key
-
-
-class Run:
-    """What is trained, under which name, and where it is kept."""
-
-    def __init__(
-        self,
-        *,
-        method: str = "barlow_twins",
-        distiller: str | None = None,
-        backbone: str = "resnet18",
-        seed: int = 5,
-        name: str | None = None,
-        experiment_dir: Path | None = None,
-        base_experiment_dir: Path = Path("experiments"),
-        overwrite: bool = False,
-        task_idx: int = 0,
-        pretrained_model: Path | None = None,
-    ) -> None:
-        """Describe the run.
-
-        Args:
-            method: self-supervised objective: simclr, barlow_twins, or byol.
-            distiller: CaSSLe distillation from task 1 on: contrastive, decorrelative, predictive, auto = the one that
-                fits the method; default: none, plain fine-tuning.
-            backbone: the encoder: resnet18, resnet50, or tiny (--encoder is the same flag).
-            seed: seed of weights, order and augmentation.
-            name: name of the experiment, and of its folder; default: METHOD[-DISTILLER]-DATASET.
-            experiment_dir: folder of the experiment; default: the name.
-            base_experiment_dir: folder that holds the folders of experiments.
-            overwrite: start anew; an existing folder is moved aside.
-            task_idx: task to start with: 0, or 1 to take over a trained task 0 (then give pretrained_model).
-            pretrained_model: hand-off checkpoint of task 0, a final.ckpt.
-
-        Raises:
-            ConfigError: two settings contradict each other.
-        """
-        problems = []
-        if name is not None and (Path(name).name != name or name in {"", ".", ".."}):
-            problems.append(f"--name {name}: must be a plain name without path separators; use --experiment_dir too.")
-        if task_idx not in (0, 1):  # later, the accuracy matrix would lack the rows of the tasks before
-            problems.append(f"--task_idx {task_idx}: must be 0, or 1 to take over a trained task 0.")
-        elif (task_idx == 1) != (pretrained_model is not None):
-            problems.append(
-                "--task_idx 1 and --pretrained_model CHECKPOINT (of task 0) go together; give both or none."
-            )
-        if problems:
-            raise ConfigError(problems)
-        self.seed, self.overwrite = seed, overwrite
-        self.name, self.experiment_dir, self.base_experiment_dir = name, experiment_dir, base_experiment_dir
-        self.task_idx, self.pretrained_model = task_idx, pretrained_model
-
-
-def choose(values: Mapping[str, Any]) -> tuple[str, str | None, str]:
-    """Return canonical method, distiller and backbone of unresolved values."""
-    problems: list[str] = []
-
-    def canonical(registry: Any, name: str) -> str:
-        try:
-            return registry.canonical(str(name))
-        except ConfigError as error:
-            problems.extend(error.problems)
-            return next(iter(registry))
-
-    method = canonical(METHODS, values.get("method", "barlow_twins"))
-    backbone = canonical(BACKBONES, values.get("backbone", "resnet18"))
-    canonical(BENCHMARKS, values.get("dataset", "digits"))
-    distiller = values.get("distiller")
-    distiller = None if distiller in (None, "", "none", "None", "null") else distiller
-    if distiller == "auto":
-        distiller = METHODS[method].auto_distiller
-    elif distiller is not None:
-        distiller = canonical(DISTILLERS, distiller)
-        if not problems and method not in DISTILLERS[distiller].fits:
-            problems.append(
-                f"--distiller {distiller}: made for {', '.join(DISTILLERS[distiller].fits)}; with --method {method} use "
-                f"{METHODS[method].auto_distiller} (or auto)."
-            )
-    if problems:
-        raise ConfigError(problems)
-    return method, distiller, backbone
-
-
-@cache
-def model_class(method: str, distiller: str | None) -> type[SSLMethod]:
-    """Return the class that is trained."""
-    return compose(METHODS[method], *([DISTILLERS[distiller]] if distiller else []))
-
-
-@cache
-def schema_for(method: str, distiller: str | None, backbone: str) -> Schema:
-    """Return the settings of a run of these components."""
-    title = f"Method {method}" + (f", distiller {distiller}" if distiller else "")
-    return Schema(
-        [
-            Component("Run", Run),
-            Component("Data", TaskData),
-            Component("Augmentation", Augmentation),
-            Component(f"Backbone {backbone}", BACKBONES[backbone]),
-            Component(title, model_class(method, distiller)),
-            Component("Optimization", Optimization),
-            Component("Training", Training),
-            Component("Online probe", OnlineProbe),
-            Component("Evaluation", Evaluation),
-            Component("Weights & Biases", WandB),
-        ]
-    )
-
-
-@cache
-def known_settings() -> set[str]:
-    """Return the settings of all methods, distillers and backbones."""
-    runs = [(method, METHODS[method].auto_distiller, next(iter(BACKBONES))) for method in METHODS]
-    runs += [(method, distiller, backbone) for method, distiller, _ in runs[:1] for backbone in BACKBONES]
-    return {name for run in runs for name in schema_for(*run).names}
 
 
 class Plan:
@@ -274,7 +156,7 @@ class Plan:
         batch = self.training.batch_size * self.training.processes
         small = [(task, count) for task, count in enumerate(counts) if count < batch]
         return [
-            f"--batch_size {self.training.batch_size}: task {task} has only {count} images for {self.training.processes} "
-            f"process(es); use --batch_size {count // self.training.processes} or less."
+            f"--batch_size {self.training.batch_size}: task {task} has only {count} images for "
+            f"{self.training.processes} process(es); use --batch_size {count // self.training.processes} or less."
             for task, count in small[:1]
         ]

@@ -21,7 +21,8 @@ from cassle.registry import did_you_mean
 #: Trainer options that the house sets itself
 OWNED = {
     "accelerator", "devices", "strategy", "num_nodes", "precision", "max_epochs", "sync_batchnorm", "callbacks",
-    "accumulate_grad_batches", "logger", "enable_checkpointing", "plugins", "default_root_dir", "use_distributed_sampler",
+    "accumulate_grad_batches", "logger", "enable_checkpointing", "plugins", "default_root_dir",
+    "use_distributed_sampler",
     "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "check_val_every_n_epoch", "min_epochs",
     "max_steps", "min_steps", "reload_dataloaders_every_n_epochs", "inference_mode", "model_registry",
 }  # fmt: skip

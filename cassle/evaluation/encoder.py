@@ -33,8 +33,10 @@ def accuracy_rows(
         return centre_view(batch, recipe.size, recipe.mean, recipe.std)
 
     size = evaluation.eval_batch_size
+    device = next(backbone.parameters()).device  # where the probes run too
     features = [
-        extract_features(backbone, part.pixels, batch_size=size, transform=view) for part in (images.train, images.val)
+        extract_features(backbone, part.pixels, batch_size=size, transform=view).to(device)
+        for part in (images.train, images.val)
     ]
     tasks = images.split.val_tasks(len(images.val.targets))
     train, val = features

@@ -57,7 +57,7 @@ def test_a_run_over_domains():
         TaskData(split_strategy="domain", num_tasks=3).split()
 
 
-# Folders of images ----------------------------------------------------------------------------------------------------
+# Folders of images ---------------------------------------------------------------------------------------------------
 
 
 def custom(root, **settings) -> TaskData:
@@ -159,7 +159,7 @@ def test_damaged_images_leave_the_split(image_tree):
         assert set(loaded.train.targets[index].tolist()) == set(ids)
 
 
-# Memory -----------------------------------------------------------------------------------------------------------------
+# Memory --------------------------------------------------------------------------------------------------------------
 
 
 def test_data_that_does_not_fit_is_refused(image_tree, monkeypatch):
@@ -183,7 +183,7 @@ def test_the_storage_size(image_tree):
     assert custom(root, storage_size=64).storage_side(224) == 64  # unless asked for
 
 
-# CIFAR ------------------------------------------------------------------------------------------------------------------
+# CIFAR ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ def source(paths) -> FileSource:
 
 @pytest.mark.parametrize(
     "mode, suffix",
-    [("L", ".png"), ("1", ".png"), ("P", ".gif"), ("LA", ".png"), ("RGBA", ".png"), ("CMYK", ".jpg"), ("L", ".jpg"), ("I;16", ".png"),
+    [("L", ".png"), ("1", ".png"), ("P", ".gif"), ("LA", ".png"), ("RGBA", ".png"),
+     ("CMYK", ".jpg"), ("L", ".jpg"), ("I;16", ".png"),
      ("RGB", ".webp"), ("RGB", ".bmp"), ("RGB", ".tiff"), ("RGB", ".ppm"), ("L", ".pgm")],
 )  # fmt: skip
 def test_every_kind_of_image_becomes_rgb(tmp_path, noise_image, mode, suffix):

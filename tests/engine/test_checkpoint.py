@@ -117,7 +117,7 @@ def test_lightning_writes_through_it(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# Strict loading ---------------------------------------------------------------------------------------------------------
+# Strict loading ------------------------------------------------------------------------------------------------------
 
 
 def net(width: int = 3) -> nn.Module:

@@ -183,14 +183,14 @@ def test_changed_data_is_refused(tmp_path, image_tree, noise_image, monkeypatch,
     folder = stopped_in_task_1(tmp_path, monkeypatch, **settings)
     manifest = (folder / "split.json").read_bytes()
     noise_image(data / "train" / "cat" / "0.png", seed=99)  # same name, other pixels
-    with pytest.raises(ConfigError, match="the data has changed since this experiment began .*content_sha256"):
+    with pytest.raises(ConfigError, match=r"the data has changed since this experiment began .*content_sha256"):
         run(tmp_path, **settings)
     assert (folder / "split.json").read_bytes() == manifest
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(CassleError, match="--experiment_dir .*cannot be written"):
+    with pytest.raises(CassleError, match=r"--experiment_dir .*cannot be written"):
         run(tmp_path / "file", method="simclr")
 
 

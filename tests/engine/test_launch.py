@@ -45,7 +45,8 @@ def test_variables(script, monkeypatch):
     monkeypatch.setenv("DATA_DIR", "/my data")
     monkeypatch.delenv("NOT_SET", raising=False)
     environment = {"DATA_DIR": "/my data"}
-    text = "export SEED=3 OTHER=${DATA_DIR}/b\nNAME=x$SEED\nLR=1 python main_continual.py --a $DATA_DIR/c --b ${SEED} --c $OTHER --d $NAME"
+    text = "export SEED=3 OTHER=${DATA_DIR}/b\nNAME=x$SEED\n"
+    text += "LR=1 python main_continual.py --a $DATA_DIR/c --b ${SEED} --c $OTHER --d $NAME"
     expected = [[PYTHON, MAIN, "--a", "/my data/c", "--b", "3", "--c", "/my data/b", "--d", "x3"]]
     assert parse_script(script(text)) == expected
     assert parse_script(script(text), environment=environment) == expected

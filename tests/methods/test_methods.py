@@ -101,7 +101,7 @@ def test_handing_over_is_strict():
         model.begin_task(2, {k: v for k, v in source.items() if k != "projector.0.bias"})
 
 
-# BYOL -------------------------------------------------------------------------------------------------------------------
+# BYOL ----------------------------------------------------------------------------------------------------------------
 
 
 def test_byols_teacher_follows_the_paper():
@@ -148,7 +148,7 @@ def test_byols_teacher_gets_no_gradient():
     assert not teacher & {id(p) for group in optimizer.param_groups for p in group["params"]}
 
 
-# The guard --------------------------------------------------------------------------------------------------------------
+# The guard -----------------------------------------------------------------------------------------------------------
 
 
 class Exploding(BarlowTwins):
@@ -177,7 +177,7 @@ def test_the_guard_forgets_what_it_has_checked():
     guard.check(task=2, epoch=3)
 
 
-# Composition ------------------------------------------------------------------------------------------------------------
+# Composition ---------------------------------------------------------------------------------------------------------
 
 
 class Logged:
