@@ -30,9 +30,8 @@ def describe(plan: Plan, *, warnings: Sequence[str] = (), say: Callable[[str], o
     model = plan.build_model()
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     backbone = sum(p.numel() for p in model.backbone.parameters())
-    say(
-        f"\n# Model\n{plan.backbone}: {backbone / 1e6:.2f} M parameters; {plan.method}: {parameters / 1e6:.2f} M to train"
-    )
+    say("\n# Model")
+    say(f"{plan.backbone}: {backbone / 1e6:.2f} M parameters; {plan.method}: {parameters / 1e6:.2f} M to train")
     _estimate(plan, model, counts, say)
     found = [*warnings, *plan.missing_here()]
     if found:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,30 +11,22 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from cassle.atomic import atomic_write_text
 from cassle.data.module import TaskImages
-from cassle.data.resident import ResidentLoader
-from cassle.engine import checkpoint
-from cassle.engine.callbacks import Checkpointing, MetricsTable, ProgressBar, Seeding, epoch_line, on_a_terminal
-from cassle.engine.folder import ExperimentFolder, fingerprint
+from cassle.engine import handoff
+from cassle.engine.callbacks import epoch_line, on_a_terminal
+from cassle.engine.checkpoint import digest
+from cassle.engine.folder import ExperimentFolder
+from cassle.engine.handoff import Handoff
 from cassle.engine.interruption import Interruption
 from cassle.engine.ledger import Ledger, Rows, TaskRecord
 from cassle.engine.plan import Plan
+from cassle.engine.task import train_task
 from cassle.engine.trainer import quiet
 from cassle.engine.wandb_run import WandBRun
 from cassle.errors import CheckpointError, ConfigError
 from cassle.evaluation import report
 from cassle.evaluation.encoder import accuracy_rows
-from cassle.evaluation.online import OnlineProbeCallback
 from cassle.methods.base import SSLMethod
 from cassle.nn.state import load_strictly
-from cassle.randomness import key
-
-
-@dataclass
-class Handoff:
-    """What one task gives to the next: the state dict of the model, and those of the online probes by network."""
-
-    weights: dict[str, torch.Tensor]
-    probes: dict[str, dict[str, torch.Tensor]]
 
 
 class Experiment:
@@ -143,61 +134,23 @@ class Experiment:
     def _train(
         self, task: int, ledger: Ledger, images: TaskImages, interruption: Interruption, run: WandBRun | None
     ) -> SSLMethod:
-        """Train one task and write its final checkpoint; returns the trained model."""
-        plan, folder = self.plan, self.folder.task(task)
-        handoff = self._handoff(task, ledger)
-        model = plan.build_model()
-        self._begin(model, task, handoff)
-        loader = ResidentLoader(
-            images.train.pixels, images.train.targets, images.split.train[task], plan.recipes,
-            batch_size=plan.training.batch_size, seed=plan.run.seed, task=task,
-            rank=rank_zero_only.rank if plan.training.processes > 1 else 0, world_size=plan.training.processes,
+        """Train one task and write its hand-off; returns the trained model."""
+        previous = self._handoff(task, ledger)
+        folder = self.folder.task(task)
+        trained = train_task(
+            self.plan, task, images, previous,
+            folder=folder, interruption=interruption, on_row=lambda row: self._tell(row, run),
         )  # fmt: skip
-        table = MetricsTable(folder / "metrics.csv", task, lambda row: self._tell(row, run))
-        probes = self._online_probes(task, images, handoff, table)
-        checkpointing = Checkpointing(
-            folder / "last.ckpt", loader, plan.training.checkpoint_frequency, plan.training.checkpoint_minutes,
-            interruption,
-        )  # fmt: skip
-        callbacks = [Seeding(plan.run.seed, task), *probes, table, checkpointing]
-        watched = on_a_terminal()
-        trainer = plan.training.make_trainer(
-            folder, [*callbacks, *([ProgressBar(table, plan.data.num_tasks)] if watched else [])], progress_bar=watched
-        )
-        last = folder / "last.ckpt"
-        interruption.training = True
-        trainer.fit(model, loader, ckpt_path=last if last.is_file() else None, weights_only=True)
-        interruption.training = False
-        interruption.exit_if_requested()
-        model.end_task()
+        record = TaskRecord("trained", f"task{task}/final.ckpt")
         if self.writes:
-            self._write_final(task, ledger, model, {probe.network: probe.probe.state_dict() for probe in probes})
-        trainer.strategy.barrier("final checkpoint")
-        ledger.tasks[task].checkpoint = f"task{task}/final.ckpt"
-        ledger.tasks[task].status = "trained"
-        return model
-
-    def _begin(self, model: SSLMethod, task: int, handoff: Handoff | None) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(key(self.plan.run.seed, "begin_task", task))
-            model.begin_task(task, handoff.weights if handoff else None)
-
-    def _online_probes(
-        self, task: int, images: TaskImages, handoff: Handoff | None, table: MetricsTable
-    ) -> list[OnlineProbeCallback]:
-        if self.plan.online.disabled or not images.classes:
-            return []
-        probes = [
-            OnlineProbeCallback(
-                self.plan.online, network, images, self.plan.eval_recipe, batch_size=self.plan.training.batch_size,
-                seed=self.plan.run.seed, task=task, report=table.extra,
-            )
-            for network in ("backbone", *(["momentum"] if self.plan.online.momentum else []))
-        ]  # fmt: skip
-        for probe in probes:
-            if handoff and probe.network in handoff.probes:
-                probe.start_from(handoff.probes[probe.network])
-        return probes
+            path = folder / "final.ckpt"
+            record.digest = handoff.write(path, self.plan, task, trained.model, trained.probes)
+            atomic_write_text(self.folder.path / "last_checkpoint.txt", f"{path}\n{self.folder.config_file}\n")
+        ledger.tasks[task] = record
+        if self.writes:
+            ledger.save()
+        trained.trainer.strategy.barrier("final checkpoint")
+        return trained.model
 
     def _tell(self, row: dict[str, float], run: WandBRun | None) -> None:
         if not on_a_terminal():
@@ -207,25 +160,6 @@ class Experiment:
 
     # Hand-off -------------------------------------------------------------------------------------------------------
 
-    def _write_final(self, task: int, ledger: Ledger, model: SSLMethod, probes: dict[str, Any]) -> None:
-        path = self.folder.task(task) / "final.ckpt"
-        content = {
-            "state_dict": {name: value.cpu() for name, value in model.state_dict().items()},
-            "probes": probes,
-            "cassle": {
-                "config": self.plan.config(),
-                "fingerprint": fingerprint(self.plan.config()),
-                "task": task,
-                "size": self.plan.size,
-                "mean": list(self.plan.eval_recipe.mean),
-                "std": list(self.plan.eval_recipe.std),
-            },
-        }
-        checkpoint.save(path, content)
-        ledger.tasks[task] = TaskRecord("trained", f"task{task}/final.ckpt", checkpoint.digest(path))
-        ledger.save()
-        atomic_write_text(self.folder.path / "last_checkpoint.txt", f"{path}\n{self.folder.config_file}\n")
-
     def _handoff(self, task: int, ledger: Ledger) -> Handoff | None:
         if task == 0:
             return None
@@ -234,18 +168,12 @@ class Experiment:
             raise CheckpointError(
                 f"{ledger.path}: names no checkpoint of task {task - 1}; start anew with --overwrite."
             )
-        path = self.folder.path / record.checkpoint
-        content = checkpoint.load(path)
-        if record.digest is not None and checkpoint.digest(path) != record.digest:
-            raise CheckpointError(f"{path}: not the file that the ledger knows; restore it, or use --overwrite.")
-        if "state_dict" not in content:
-            raise CheckpointError(f"{path}: has no state_dict; it is not a checkpoint of cassle.")
-        return Handoff(content["state_dict"], content.get("probes", {}))
+        return handoff.read(self.folder.path / record.checkpoint, record.digest)
 
     def _restored(self, record: TaskRecord) -> SSLMethod:
         """Return the trained model of a task whose evaluation was interrupted."""
         model = self.plan.build_model()
-        weights = checkpoint.load(self.folder.path / record.checkpoint)["state_dict"]
+        weights = handoff.read(self.folder.path / record.checkpoint, record.digest).weights
         load_strictly(model, weights, ignore=model.transient, source=record.checkpoint)
         return model.to(self.plan.training.device)
 
@@ -255,9 +183,8 @@ class Experiment:
         if record.status == "done":
             return
         path = self.plan.run.pretrained_model.resolve()
-        record.checkpoint, record.digest = str(path), checkpoint.digest(path)
-        handoff = self._handoff(self.plan.run.task_idx, ledger)
-        load_strictly(model, handoff.weights, ignore=model.transient, source=f"--pretrained_model {path}")
+        record.checkpoint, record.digest = str(path), digest(path)
+        load_strictly(model, handoff.read(path).weights, ignore=model.transient, source=f"--pretrained_model {path}")
         if self.writes:
             if self._evaluates(images):
                 self.say(f"Evaluating --pretrained_model {path}.")

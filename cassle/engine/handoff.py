@@ -1,0 +1,65 @@
+"""What one task gives to the next: the content of ``final.ckpt``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from cassle.engine import checkpoint
+from cassle.engine.folder import fingerprint
+from cassle.engine.plan import Plan
+from cassle.errors import CheckpointError
+from cassle.methods.base import SSLMethod
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Handoff:
+    """The state of the end of a task.
+
+    Attributes:
+        weights: state dict of the model, with what lived for that task only.
+        probes: state dicts of the online probes by network.
+    """
+
+    weights: Weights
+    probes: dict[str, Weights]
+
+
+def write(path: Path, plan: Plan, task: int, model: SSLMethod, probes: dict[str, Weights]) -> str:
+    """Write the hand-off of a task, with what is needed to rebuild the encoder from it; return its digest."""
+    content = {
+        "state_dict": {name: value.cpu() for name, value in model.state_dict().items()},
+        "probes": probes,
+        "cassle": {
+            "config": plan.config(),
+            "fingerprint": fingerprint(plan.config()),
+            "task": task,
+            "size": plan.size,
+            "mean": list(plan.eval_recipe.mean),
+            "std": list(plan.eval_recipe.std),
+        },
+    }
+    checkpoint.save(path, content)
+    return checkpoint.digest(path)
+
+
+def read(path: Path, digest: str | None = None) -> Handoff:
+    """Read a hand-off.
+
+    Args:
+        path: the checkpoint.
+        digest: what the ledger knows of the file; None skips the comparison.
+
+    Raises:
+        CheckpointError: missing, damaged, unsafe, changed since it was written, or no checkpoint of this library.
+    """
+    content = checkpoint.load(path)
+    if digest is not None and checkpoint.digest(path) != digest:
+        raise CheckpointError(f"{path}: not the file that the ledger knows; restore it, or use --overwrite.")
+    if "state_dict" not in content:
+        raise CheckpointError(f"{path}: has no state_dict; it is not a checkpoint of cassle.")
+    return Handoff(content["state_dict"], content.get("probes", {}))

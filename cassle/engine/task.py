@@ -1,0 +1,124 @@
+"""Training one task: model, loader and callbacks from the plan, then one Lightning fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from cassle.data.module import TaskImages
+from cassle.data.resident import ResidentLoader
+from cassle.engine.callbacks import Checkpointing, MetricsTable, ProgressBar, Seeding, on_a_terminal
+from cassle.engine.handoff import Handoff, Weights
+from cassle.engine.interruption import Interruption
+from cassle.engine.plan import Plan
+from cassle.evaluation.online import OnlineProbeCallback
+from cassle.methods.base import SSLMethod
+from cassle.randomness import key
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained task: its model, the state dicts of its online probes by network, and the trainer that made them."""
+
+    model: SSLMethod
+    probes: dict[str, Weights]
+    trainer: pl.Trainer
+
+
+def train_task(
+    plan: Plan,
+    task: int,
+    images: TaskImages,
+    handoff: Handoff | None,
+    *,
+    folder: Path,
+    interruption: Interruption,
+    on_row: Callable[[dict[str, float]], None],
+) -> Trained:
+    """Train one task, from ``folder/last.ckpt`` if it is there.
+
+    Args:
+        plan: the run.
+        task: index of the task.
+        images: the loaded data set, on the device.
+        handoff: the end of the previous task; None for task 0.
+        folder: takes ``last.ckpt`` and ``metrics.csv``.
+        interruption: tells whether SIGTERM has come.
+        on_row: takes the numbers of each epoch.
+
+    Raises:
+        CheckpointError: the hand-off or ``last.ckpt`` does not fit.
+        NonFiniteLossError: the loss became NaN or infinite.
+        SystemExit: SIGTERM came; ``last.ckpt`` is saved (143).
+    """
+    model = _begin(plan, task, handoff)
+    loader = _loader(plan, task, images)
+    table = MetricsTable(folder / "metrics.csv", task, on_row)
+    probes = _online_probes(plan, task, images, handoff, table)
+    last = folder / "last.ckpt"
+    settings = plan.training
+    checkpointing = Checkpointing(
+        last, loader, settings.checkpoint_frequency, settings.checkpoint_minutes, interruption
+    )
+    bar = [ProgressBar(table, plan.data.num_tasks)] if on_a_terminal() else []
+    # The probes put their numbers into the table, the table's row goes into the checkpoint: the order matters.
+    callbacks = [Seeding(plan.run.seed, task), *probes, table, checkpointing, *bar]
+    trainer = settings.make_trainer(folder, callbacks, progress_bar=bool(bar))
+    interruption.training = True
+    trainer.fit(model, loader, ckpt_path=last if last.is_file() else None, weights_only=True)
+    interruption.training = False
+    interruption.exit_if_requested()
+    model.end_task()
+    return Trained(model, {probe.network: probe.probe.state_dict() for probe in probes}, trainer)
+
+
+def _begin(plan: Plan, task: int, handoff: Handoff | None) -> SSLMethod:
+    model = plan.build_model()
+    with torch.random.fork_rng(devices=[]):  # a distillation predictor is initialised here
+        torch.manual_seed(key(plan.run.seed, "begin_task", task))
+        model.begin_task(task, handoff.weights if handoff else None)
+    return model
+
+
+def _loader(plan: Plan, task: int, images: TaskImages) -> ResidentLoader:
+    processes = plan.training.processes
+    return ResidentLoader(
+        images.train.pixels,
+        images.train.targets,
+        images.split.train[task],
+        plan.recipes,
+        batch_size=plan.training.batch_size,
+        seed=plan.run.seed,
+        task=task,
+        rank=rank_zero_only.rank if processes > 1 else 0,
+        world_size=processes,
+    )
+
+
+def _online_probes(
+    plan: Plan, task: int, images: TaskImages, handoff: Handoff | None, table: MetricsTable
+) -> list[OnlineProbeCallback]:
+    if plan.online.disabled or not images.classes:
+        return []
+    probes = [
+        OnlineProbeCallback(
+            plan.online,
+            network,
+            images,
+            plan.eval_recipe,
+            batch_size=plan.training.batch_size,
+            seed=plan.run.seed,
+            task=task,
+            report=table.extra,
+        )
+        for network in ("backbone", *(["momentum"] if plan.online.momentum else []))
+    ]
+    for probe in probes:
+        if handoff and probe.network in handoff.probes:
+            probe.start_from(handoff.probes[probe.network])
+    return probes
