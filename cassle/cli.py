@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +32,9 @@ def _guarded(command: Callable[[], int]) -> int:
     except CassleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader has seen enough, e.g. `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("Interrupted. The same command continues the run.", file=sys.stderr)
         return 130
@@ -41,8 +45,9 @@ def _command(argv: Sequence[str], run: Callable[[dict[str, Any], set[str]], None
 
     def command() -> int:
         values, modes = collect(["--help" if word == "-h" else word for word in argv])
-        if "help" in modes:
+        if "help" in modes or not argv:
             show(values)
+            sys.stdout.flush()
         else:
             run(values, modes)
         return 0
@@ -151,4 +156,5 @@ def _print_help(parser: Any, program: str, description: str) -> None:
         "would be run."
     )
     # jsonargparse's append spelling goes: here lists are given with spaces
-    print(re.sub(r", --\w+\+ [A-Z_]+", "", parser.format_help()))
+    text = re.sub(r", --\w+\+ [A-Z_]+", "", parser.format_help())
+    print(re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text))

@@ -19,7 +19,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Location:
-    """Where a benchmark is looked for: the values of the flags of the same names."""
+    """Where a benchmark is looked for: the values of the flags of the same names.
+
+    ``fetch`` tells whether ``--download`` may be followed now; a dry run only looks.
+    """
 
     data_dir: Path | None = None
     train_dir: str = "train"
@@ -27,6 +30,7 @@ class Location:
     download: bool = False
     no_labels: bool = False
     domains: bool = False
+    fetch: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Benchmark:
         mean: mean of the [0, 1] images per channel.
         std: standard deviation per channel.
         read: (location, "train" or "val") to a part; None for a missing val part.
+        num_classes: number of classes, if it is known without the data.
         needs_data_dir: whether ``--data_dir`` must be given.
     """
 
@@ -56,6 +61,7 @@ class Benchmark:
     mean: Rgb
     std: Rgb
     read: Callable[[Location, str], Part | None]
+    num_classes: int | None = None
     needs_data_dir: bool = True
 
 
@@ -83,13 +89,14 @@ def _read_cifar(kind: str) -> Callable[[Location, str], Part]:
         import torchvision
 
         dataset = getattr(torchvision.datasets, kind)
+        where = f"--data_dir {location.data_dir}: no {kind} in torchvision's format there ({dataset.base_folder}/)"
         try:
-            data = dataset(str(location.data_dir), train=part == "train", download=location.download)
+            data = dataset(str(location.data_dir), part == "train", download=location.download and location.fetch)
         except RuntimeError as error:  # torchvision: "Dataset not found or corrupted."
-            raise DataError(
-                f"--data_dir {location.data_dir}: no {kind} in torchvision's format there ({dataset.base_folder}/); "
-                "give the folder that holds it, or add --download."
-            ) from error
+            fix = "--download fetches it" if location.download else "give the folder that holds it, or add --download"
+            raise DataError(f"{where}; {fix}.") from error
+        except OSError as error:  # no network, or a folder that cannot be made
+            raise DataError(f"{where}, and it cannot be fetched ({error}).") from error
         pixels = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
         targets = torch.tensor(data.targets)
         return Part(ArraySource(pixels, targets, torch.zeros_like(targets)), list(data.classes))
@@ -143,15 +150,17 @@ def _read_folder(location: Location, part: str) -> Part | None:
 
 DIGITS = Benchmark(
     "1,797 real handwritten digits, 8×8 gray, 10 classes (scikit-learn; no download)",
-    image_size=8, mean=(0.305,) * 3, std=(0.376,) * 3, read=_read_digits, needs_data_dir=False,
+    image_size=8, mean=(0.305,) * 3, std=(0.376,) * 3, read=_read_digits, num_classes=10, needs_data_dir=False,
 )  # fmt: skip
 CIFAR10 = Benchmark(
     "CIFAR-10 in torchvision's format, 32×32, 10 classes",
     image_size=32, mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.243, 0.261), read=_read_cifar("CIFAR10"),
+    num_classes=10,
 )  # fmt: skip
 CIFAR100 = Benchmark(
     "CIFAR-100 in torchvision's format, 32×32, 100 classes",
     image_size=32, mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762), read=_read_cifar("CIFAR100"),
+    num_classes=100,
 )  # fmt: skip
 CUSTOM = Benchmark(
     "any ImageFolder tree train/CLASS/IMAGE and val/CLASS/IMAGE, or a flat folder with --no_labels",

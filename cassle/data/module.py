@@ -13,7 +13,7 @@ import torch
 from cassle.data import BENCHMARKS
 from cassle.data.benchmarks import Benchmark, Location, Part
 from cassle.data.source import Images
-from cassle.data.splits import Split, split_by_class, split_by_data, split_by_domain
+from cassle.data.splits import CLASS_SEED, Split, class_order, split_by_class, split_by_data, split_by_domain
 from cassle.errors import ConfigError, DataError
 
 
@@ -93,12 +93,26 @@ class TaskData:
             problems.append("--split_strategy class: needs labels; with --no_labels use --split_strategy data.")
         if num_tasks < 1:
             problems.append(f"--num_tasks {num_tasks}: must be at least 1.")
+        elif split_strategy == "class" and self.benchmark.num_classes:
+            try:
+                class_order(self.benchmark.num_classes, num_tasks)
+            except ConfigError as error:
+                problems += error.problems
         if problems:
             raise ConfigError(problems)
         self.location = Location(data_dir, train_dir, val_dir, download, no_labels, split_strategy == "domain")
         self.num_tasks, self.split_strategy, self.split_seed = num_tasks, split_strategy, split_seed
         self.storage_size, self.num_workers = storage_size, num_workers
         self._parts: tuple[Part, Part | None] | None = None
+
+    @property
+    def class_seed(self) -> int:
+        """Seed of the order of classes."""
+        return CLASS_SEED if self.split_seed is None else self.split_seed
+
+    def look_only(self) -> None:
+        """Do not follow ``--download`` from now on."""
+        self.location = replace(self.location, fetch=False)
 
     def parts(self) -> tuple[Part, Part | None]:
         """Return the index of the training and validation parts; pixels of files are not read.

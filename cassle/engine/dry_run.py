@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from cassle.data.batch import Batch
+from cassle.data.splits import class_order
 from cassle.engine.plan import Plan
 from cassle.errors import CassleError
 from cassle.methods.base import SSLMethod
@@ -24,6 +25,7 @@ def describe(plan: Plan, *, warnings: Sequence[str] = (), say: Callable[[str], o
         warnings: further lines for the closing list.
         say: takes the lines.
     """
+    plan.data.look_only()
     say("# Configuration")
     say(yaml.safe_dump(plan.config(), sort_keys=False).rstrip())
     counts = _tasks(plan, say)
@@ -46,7 +48,11 @@ def _tasks(plan: Plan, say: Callable[[str], object]) -> list[int] | None:
     try:
         split = plan.data.split()
     except CassleError:
-        say(f"{plan.data.num_tasks} tasks; their content is unknown, the data is not on this machine")
+        say(f"{plan.data.num_tasks} tasks; the data is not on this machine, so the numbers of images are unknown")
+        classes = plan.data.benchmark.num_classes
+        if classes and plan.data.split_strategy == "class":
+            for task, ids in enumerate(class_order(classes, plan.data.num_tasks, plan.data.class_seed)):
+                say(f"task {task}: classes {ids}")
         return None
     counts = [len(part) for part in split.train]
     size = plan.training.batch_size * plan.training.processes
