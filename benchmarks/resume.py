@@ -2,10 +2,11 @@
 
 One run is left alone. Then runs of the same settings are killed with SIGKILL at moments drawn uniformly over that
 run's whole duration (counted from its first line of output, so that a kill hits the work and not the imports), and
-continued by the same command, until one ends by itself; then the next folder, until there were enough kills. Every
-fourth kill waits, after its moment, for a checkpoint that is just being written. Each finished folder is compared with
-the undisturbed one, byte by byte: all weights of every ``final.ckpt``, the online probe, ``results.json``, the accuracy
-matrix as CSV and PNG, every ``metrics.csv``.
+continued by the same command, to be killed again at a moment of what is left, up to three times; then the next folder,
+until there were enough kills. A quarter of the kills wait, after their moment, for a checkpoint that is just being
+written (on a disk made slow for them). Each finished folder is compared with the undisturbed one, byte by byte: all
+weights of every ``final.ckpt``, the online probe, ``results.json``, the accuracy matrix as CSV and PNG, every
+``metrics.csv``.
 
 The job saves after every step (``--checkpoint_minutes 0``) on scikit-learn's digits, so it is short. Exits 1 on any
 difference, and when a continued run fails.
@@ -33,6 +34,15 @@ JOB = {
     "warmup_epochs": 1, "proj_hidden_dim": 64, "output_dim": 32, "distill_proj_hidden_dim": 32, "few_labels": 0,
     "linear_max_iter": 20, "checkpoint_minutes": 0, "num_threads": 1, "accelerator": "cpu", "name": "job",
 }  # fmt: skip
+KILLS_A_RUN, SHARE_WHILE_SAVING = 3, 0.25
+#: the program as on a disk that takes a twentieth of a second longer per file: time to be killed while saving
+SLOW_DISK = """
+import os, runpy, sys, time
+fsync = os.fsync
+os.fsync = lambda file: (fsync(file), time.sleep(0.05))[0]
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 FILES = ("results.json", "accuracy_matrix.csv", "accuracy_matrix.png", "report.html")
 
 
@@ -42,13 +52,15 @@ class Run:
     Args:
         flags: settings beside those of ``JOB``.
         folder: of the experiment.
+        slow_disk: write as slowly as a bad disk.
     """
 
-    def __init__(self, flags: dict[str, str], folder: Path) -> None:
+    def __init__(self, flags: dict[str, str], folder: Path, *, slow_disk: bool = False) -> None:
         self.folder = folder
         self.log = folder.with_suffix(".log")
         settings = {**JOB, **flags, "base_experiment_dir": folder.parent, "experiment_dir": folder.name}
-        words = ["main_continual.py", *(word for name, value in settings.items() for word in (f"--{name}", value))]
+        program = [*(["-c", SLOW_DISK] if slow_disk else []), "main_continual.py"]
+        words = [*program, *(word for name, value in settings.items() for word in (f"--{name}", value))]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
@@ -71,6 +83,7 @@ class Run:
         while self.process.poll() is None:
             if any(self.folder.glob("task*/.*.ckpt.tmp")):
                 return False
+            time.sleep(0.002)
         return True
 
     def kill(self) -> str:
@@ -136,14 +149,18 @@ def kill_and_compare(args: argparse.Namespace, flags: dict[str, str], base: Path
     print(f"{args.method} + {args.distiller}: {facts}", flush=True)
     draws, rows, chain, bad = random.Random(args.seed), [], 0, 0
     while len(rows) < args.kills:
-        kills = []
+        kills, left = [], duration
         while True:
-            run = Run(flags, base / f"run{chain}")
-            moment, at_saving = draws.uniform(0, duration), (len(rows) + len(kills)) % 4 == 3
+            moment = draws.uniform(0, max(left, duration / 5)) if len(kills) < KILLS_A_RUN else None
+            at_saving = moment is not None and draws.random() < SHARE_WHILE_SAVING
+            run = Run(flags, base / f"run{chain}", slow_disk=at_saving)
             if run.wait(moment) or (at_saving and run.wait_for_saving()):
                 break
             elapsed = time.monotonic() - run.start
+            left -= elapsed
             kills.append([chain, f"{elapsed:.2f}", "while saving" if at_saving else "random", run.kill()])
+        if not kills and not at_saving:
+            duration = time.monotonic() - run.start  # the machine is faster now than it was
         if run.process.returncode:
             print(run.log.read_text())
             return 1

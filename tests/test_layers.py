@@ -25,7 +25,7 @@ LAYERS = (
     "data",
     ("nn", "optim"),
     "losses",
-    ("registry", "randomness", "atomic"),
+    ("registry", "randomness", "atomic", "processes"),
     "errors",
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in ([layer] if isinstance(layer, str) else layer)}

@@ -24,7 +24,8 @@ def centre_view(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[f
     side = images.shape[-1]
     inner = round(side / BORDER) if side >= round(size * BORDER) else side
     edge = (side - inner) // 2
-    boxes = torch.tensor([[edge, edge, inner, inner]], device=images.device).expand(len(images), 4)
+    boxes = torch.full((len(images), 4), edge, device=images.device)  # filled there: a copy would wait for the device
+    boxes[:, 2:] = inner
     flip = torch.zeros(len(images), dtype=torch.bool, device=images.device)
     with torch.autocast(images.device.type, enabled=False):
         views = crop.crop_resize_flip(images, boxes, flip, size)

@@ -58,18 +58,15 @@ class ResidentLoader:
         self.pixels, self.targets, self.members, self.recipes = pixels, targets, members, tuple(recipes)
         self.batch_size, self.seed, self.task = batch_size, seed, task
         self.rank, self.world_size = rank, world_size
-        self.device = pixels.device
         self.step = 0  # the batch that comes next, counted from the start of the task
 
     def __len__(self) -> int:
         """Number of batches of an epoch."""
         return len(self.members) // (self.batch_size * self.world_size)
 
-    def to(self, device: torch.device, rank: int = 0, world_size: int = 1) -> ResidentLoader:
-        """Move the data set to ``device`` and take a process's part of each batch; returns itself."""
-        self.device, self.rank, self.world_size = device, rank, world_size
-        self.pixels, self.targets = self.pixels.to(device), self.targets.to(device)
-        return self
+    def deal(self, rank: int, world_size: int) -> None:
+        """Take the part of process ``rank`` of each batch of ``world_size`` processes."""
+        self.rank, self.world_size = rank, world_size
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the rest of the current epoch, or the next epoch when the current one is through."""
@@ -84,7 +81,7 @@ class ResidentLoader:
 
     def _make(self, step: int, index: Tensor) -> Batch:
         height, width = self.pixels.shape[-2:]
-        index = index.to(self.device, non_blocking=True)
+        index = index.to(self.pixels.device, non_blocking=True)
         images = self.pixels[index]
         views = []
         for view, recipe in enumerate(self.recipes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +20,10 @@ from cassle.atomic import atomic_write_text
 from cassle.data.batch import Batch
 from cassle.data.resident import ResidentLoader
 from cassle.engine.interruption import Interruption
+from cassle.processes import any_of_us, summed
 from cassle.randomness import key
+
+ASK_EVERY = 20  #: steps between the moments at which several processes agree on saving
 
 
 class Seeding(pl.Callback):
@@ -49,7 +53,7 @@ class Checkpointing(pl.Callback):
         loader: its position is saved too; Lightning restores a loader only in mid-epoch, not at the end of an epoch.
         every_n_epochs: save at the end of every n-th epoch.
         minutes: save inside an epoch when the last save is that long ago; 0 saves after every step.
-        interruption: tells whether SIGTERM has come.
+        interruption: tells whether SIGTERM or Ctrl-C has come.
     """
 
     def __init__(
@@ -59,27 +63,36 @@ class Checkpointing(pl.Callback):
         self.interruption = interruption
         self._saved_at = time.monotonic()
 
-    def _save(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self.path)
-        self._saved_at = time.monotonic()
+    def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        """Take the signals back from Lightning."""
+        self.interruption.install()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Save in mid-epoch; the last batch of an epoch is left to the end of the epoch."""
         last = batch_idx + 1 >= trainer.num_training_batches
-        due = time.monotonic() - self._saved_at >= 60 * self.minutes
         # An accumulated gradient is not in the checkpoint: save only where the optimizer has just stepped.
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if not last and stepped and (due or self.interruption.requested):
-            self._save(trainer)
-            self.interruption.exit_if_requested()
+        # Several processes save together or not at all; asking each other costs a wait, so they do it now and then.
+        asked = trainer.world_size == 1 or self.minutes == 0 or batch_idx % ASK_EVERY == 0
+        if last or not stepped or not asked:
+            return
+        stop = any_of_us(self.interruption.requested, model.device)
+        if stop or any_of_us(time.monotonic() - self._saved_at >= 60 * self.minutes, model.device):
+            self._save(trainer, stop)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         """Save at the end of an epoch."""
-        if self.interruption.requested or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
-            self._save(trainer)
-            self.interruption.exit_if_requested()
+        stop = any_of_us(self.interruption.requested, model.device)
+        if stop or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._save(trainer, stop)
+
+    def _save(self, trainer: pl.Trainer, stop: bool) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved_at = time.monotonic()
+        if stop:
+            self.interruption.exit()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of the loader."""
@@ -101,15 +114,17 @@ class MetricsTable(pl.Callback):
         path: the CSV file.
         task: index of the task.
         on_row: called with every new row, e.g. to print it or to send it to WandB.
+        first: whether this is the first process.
     """
 
-    def __init__(self, path: Path, task: int, on_row: Callable[[dict[str, float]], None]) -> None:
-        self.path, self.task, self.on_row = path, task, on_row
+    def __init__(
+        self, path: Path, task: int, on_row: Callable[[dict[str, float]], None], *, first: bool = True
+    ) -> None:
+        self.path, self.task, self.on_row, self.first = path, task, on_row, first
         self.rows: list[dict[str, float]] = []
         self.extra: dict[str, float] = {}
         self._names: list[str] = []
-        self._sums: Tensor | None = None
-        self._count = 0
+        self._sums: Tensor | None = None  # of each term, and the number of batches
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -117,26 +132,25 @@ class MetricsTable(pl.Callback):
         """Add the terms of the batch to the sums."""
         self._names = ["loss", *outputs["terms"]]
         terms = list(outputs["terms"].values())
-        values = torch.stack([torch.stack(terms).sum(), *terms]).double()
+        values = torch.stack([torch.stack(terms).sum(), *terms, torch.ones_like(terms[0])]).double()
         self._sums = values if self._sums is None else self._sums.to(values.device) + values
-        self._count += 1
 
     def latest(self) -> dict[str, float]:
-        """Return the means of the running epoch; waits for the device."""
-        if self._sums is None:
-            return {}
-        return dict(zip(self._names, (self._sums / self._count).tolist(), strict=True))
+        """Return this process's means of the running epoch; waits for the device."""
+        return {} if self._sums is None else self._means(self._sums)
+
+    def _means(self, sums: Tensor) -> dict[str, float]:
+        *values, count = sums.tolist()
+        return {name: value / count for name, value in zip(self._names, values, strict=True)}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        """Close the row of the epoch."""
-        if self._sums is not None:
-            self._sums = trainer.strategy.reduce(self._sums, reduce_op="mean")
+        """Close the row of the epoch: means over all batches of all processes."""
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         row = {"task": self.task, "epoch": trainer.current_epoch, "step": trainer.global_step, "lr": lr}
-        row |= self.latest() | self.extra
+        row |= self._means(summed(self._sums)) | self.extra
         self.rows.append(row)
         self.extra.clear()
-        self._sums, self._count = None, 0
+        self._sums = None
         if trainer.is_global_zero:
             self.write()
             self.on_row(row)
@@ -151,13 +165,15 @@ class MetricsTable(pl.Callback):
         atomic_write_text(self.path, text.getvalue())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the rows and the sums of the running epoch."""
-        return {"rows": self.rows, "names": self._names, "sums": self._sums, "count": self._count}
+        """Return the rows, and the sums of the running epoch over all processes."""
+        sums = None if self._sums is None else summed(self._sums)
+        return {"rows": self.rows, "names": self._names, "sums": sums}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue a saved table."""
-        self.rows, self._names = state["rows"], state["names"]
-        self._sums, self._count = state["sums"], state["count"]
+        """Continue a saved table; the sums of all processes are carried on by the first."""
+        self.rows, self._names, self._sums = state["rows"], state["names"], state["sums"]
+        if self._sums is not None and not self.first:
+            self._sums = torch.zeros_like(self._sums)
 
 
 def epoch_line(row: dict[str, float], *, num_tasks: int, max_epochs: int) -> str:
@@ -178,14 +194,19 @@ class ProgressBar(RichProgressBar):
     def __init__(self, table: MetricsTable, num_tasks: int) -> None:
         super().__init__(refresh_rate=5)
         self.table, self.num_tasks = table, num_tasks
+        self._shown: dict[str, str] = {}
+        self._shown_at = -math.inf
 
     def _get_train_description(self, current_epoch: int) -> str:
         """Count tasks and epochs from 1, as the lines of a log do."""
         return f"Task {self.table.task + 1}/{self.num_tasks} epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Return what stands beside the bar."""
-        return {name: f"{value:.3f}" for name, value in self.table.latest().items()}
+        """Return what stands beside the bar; read from the device once in two seconds, not at every step."""
+        if time.monotonic() - self._shown_at > 2:
+            self._shown = {name: f"{value:.3f}" for name, value in self.table.latest().items()}
+            self._shown_at = time.monotonic()
+        return self._shown
 
 
 def on_a_terminal() -> bool:

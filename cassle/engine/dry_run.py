@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -57,7 +58,7 @@ def _tasks(plan: Plan, say: Callable[[str], object]) -> list[int] | None:
     counts = [len(part) for part in split.train]
     size = plan.training.batch_size * plan.training.processes
     for task, count in enumerate(counts):
-        steps = count // size * plan.training.max_epochs // plan.training.accumulate
+        steps = math.ceil(count // size / plan.training.accumulate) * plan.training.max_epochs
         content = split.contents[task]
         say(f"task {task}: {count} images, {steps} steps of {plan.training.images_per_step}; {content}")
     return counts

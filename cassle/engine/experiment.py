@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from cassle.atomic import atomic_write_text
 from cassle.data.module import TaskImages
@@ -43,8 +42,8 @@ class Experiment:
     def __init__(self, *, say: Callable[[str], object] = print, **settings: Any) -> None:
         self.plan = Plan(settings)
         self.folder = ExperimentFolder(self.plan.folder)
-        self.say = say if rank_zero_only.rank == 0 else (lambda line: None)
-        self.writes = rank_zero_only.rank == 0  # one process writes; the others train
+        self.writes = self.plan.training.rank == 0  # one process writes; the others train
+        self.say = say if self.writes else (lambda line: None)
 
     def run(self) -> dict[str, Any]:
         """Run the tasks that are not done, and return the results (the content of ``results.json``).
@@ -52,7 +51,7 @@ class Experiment:
         Raises:
             ConfigError: this machine lacks something, or the folder holds another experiment.
             CassleError: the data, a checkpoint or the disk fails.
-            SystemExit: SIGTERM came; the state is saved (143).
+            SystemExit: SIGTERM or Ctrl-C came; the state is saved (143, 130).
         """
         quiet()
         if self.plan.training.num_threads is not None:
@@ -178,13 +177,19 @@ class Experiment:
         return model.to(self.plan.training.device)
 
     def _take_over(self, ledger: Ledger, model: SSLMethod, images: TaskImages) -> None:
-        """Start after a checkpoint that was made elsewhere: it is the hand-off of the task before ``--task_idx``."""
-        record = ledger.tasks[self.plan.run.task_idx - 1]
+        """Start after a task 0 that was trained elsewhere: ``--pretrained_model`` is its hand-off."""
+        record, path = ledger.tasks[0], self.plan.run.pretrained_model.resolve()
+        found = digest(path)
         if record.status == "done":
+            if found != record.digest:
+                raise ConfigError(
+                    f"--pretrained_model {path}: not the checkpoint that this experiment began with "
+                    f"({record.checkpoint}); give that one, another --experiment_dir, or --overwrite."
+                )
             return
-        path = self.plan.run.pretrained_model.resolve()
-        record.checkpoint, record.digest = str(path), digest(path)
+        handoff.check_tasks(path, self.plan)
         load_strictly(model, handoff.read(path).weights, ignore=model.transient, source=f"--pretrained_model {path}")
+        record.checkpoint, record.digest = str(path), found
         if self.writes:
             if self._evaluates(images):
                 self.say(f"Evaluating --pretrained_model {path}.")
@@ -235,7 +240,8 @@ class Experiment:
         if not self.writes:
             return {}
         if ledger.random is None:
-            self.say(f"Done. No labels to evaluate with; the encoder is {self.folder.path / 'last_checkpoint.txt'}.")
+            last = self.folder.path / ledger.tasks[-1].checkpoint
+            self.say(f"Done. No labels to evaluate with; the encoder is in {last}.")
             if run is not None:
                 run.finish({"probes": {}})
             return {}

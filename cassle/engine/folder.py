@@ -16,9 +16,10 @@ import yaml
 from cassle.atomic import atomic_write_text
 from cassle.errors import CassleError, ConfigError
 
-#: settings that do not change a result: they may differ when a run is continued
+#: settings that do not change a result: they may differ when a run is continued. The data and --pretrained_model are
+#: compared by content instead.
 FREE = {
-    "name", "experiment_dir", "base_experiment_dir", "overwrite", "dry_run", "data_dir", "download", "num_workers",
+    "name", "experiment_dir", "base_experiment_dir", "overwrite", "data_dir", "download", "num_workers",
     "checkpoint_frequency", "checkpoint_minutes", "wandb", "project", "entity", "offline", "pretrained_model",
 }  # fmt: skip
 
@@ -26,6 +27,7 @@ FREE = {
 def fingerprint(config: Mapping[str, Any]) -> str:
     """Return a hash over the settings that determine the results."""
     fixed = {name: value for name, value in sorted(config.items()) if name not in FREE}
+    fixed["gpus"] = len(config.get("gpus") or [])  # how many, not which
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
 
 

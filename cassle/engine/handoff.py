@@ -10,7 +10,7 @@ from torch import Tensor
 from cassle.engine import checkpoint
 from cassle.engine.folder import fingerprint
 from cassle.engine.plan import Plan
-from cassle.errors import CheckpointError
+from cassle.errors import CheckpointError, ConfigError
 from cassle.methods.base import SSLMethod
 
 Weights = dict[str, Tensor]
@@ -32,8 +32,8 @@ class Handoff:
 def write(path: Path, plan: Plan, task: int, model: SSLMethod, probes: dict[str, Weights]) -> str:
     """Write the hand-off of a task, with what is needed to rebuild the encoder from it; return its digest."""
     content = {
-        "state_dict": {name: value.cpu() for name, value in model.state_dict().items()},
-        "probes": probes,
+        "state_dict": _on_cpu(model.state_dict()),
+        "probes": {network: _on_cpu(weights) for network, weights in probes.items()},
         "cassle": {
             "config": plan.config(),
             "fingerprint": fingerprint(plan.config()),
@@ -45,6 +45,10 @@ def write(path: Path, plan: Plan, task: int, model: SSLMethod, probes: dict[str,
     }
     checkpoint.save(path, content)
     return checkpoint.digest(path)
+
+
+def _on_cpu(weights: Weights) -> Weights:
+    return {name: value.cpu() for name, value in weights.items()}
 
 
 def read(path: Path, digest: str | None = None) -> Handoff:
@@ -63,3 +67,17 @@ def read(path: Path, digest: str | None = None) -> Handoff:
     if "state_dict" not in content:
         raise CheckpointError(f"{path}: has no state_dict; it is not a checkpoint of cassle.")
     return Handoff(content["state_dict"], content.get("probes", {}))
+
+
+def check_tasks(path: Path, plan: Plan) -> None:
+    """Refuse a hand-off of task 0 of other tasks than the plan's.
+
+    Raises:
+        ConfigError: names the settings that differ.
+    """
+    trained = checkpoint.load(path).get("cassle", {}).get("config", {})
+    names = ("dataset", "num_tasks", "split_strategy", "split_seed")
+    odd = [n for n in names if trained and trained.get(n) != plan.values[n]]
+    if odd:
+        listing = "; ".join(f"--{n} {trained.get(n)} there, {plan.values[n]} here" for n in odd)
+        raise ConfigError(f"--pretrained_model {path}: was trained on other tasks ({listing}).")

@@ -1,42 +1,58 @@
-"""SIGTERM: save, then exit with 143, so that a scheduler sees what happened."""
+"""SIGTERM and Ctrl-C: save, then exit with 143 or 130, so that a scheduler sees what happened."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 
-EXIT_CODE = 128 + signal.SIGTERM
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
-    """While active, SIGTERM ends the process: at once, or at the end of the training step during ``training``.
+    """While active, a signal ends the process: at once, or at the end of the training step during ``training``.
 
-    Lightning composes its own handler with the one that it finds, so this one stays in charge during a fit; Lightning
-    itself would exit with 0.
+    A second Ctrl-C ends it without saving. Lightning puts handlers of its own in front of these when a fit starts (they
+    would exit with 0 or 1, and hang with several processes): ``install`` is called again then.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.received: int | None = None
         self.training = False
 
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        return self.received is not None
+
     def __enter__(self) -> Interruption:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            self._previous = signal.signal(signal.SIGTERM, self._handle)
+        self._previous = {number: signal.getsignal(number) for number in SIGNALS}
+        self.install()
         return self
+
+    def install(self) -> None:
+        """Take over the signals; only the main thread may."""
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self._handle)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._previous)
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+        again, self.received = self.received == number, number
+        if again and number == signal.SIGINT:
+            raise SystemExit(128 + number)
         if not self.training:
-            raise SystemExit(EXIT_CODE)
+            self.exit()
 
-    def exit_if_requested(self) -> None:
-        """Raise ``SystemExit(143)`` if SIGTERM has come."""
-        if self.requested:
-            raise SystemExit(EXIT_CODE)
+    def exit(self) -> None:
+        """End the process with 128 plus the number of the signal (SIGTERM where another process received it)."""
+        number = self.received or signal.SIGTERM
+        print(f"{signal.Signals(number).name}: stopped. The same command continues the run.", file=sys.stderr)
+        raise SystemExit(128 + number)

@@ -62,7 +62,3 @@ class Ledger:
             "tasks": [asdict(record) for record in self.tasks],
         }
         atomic_write_text(self.path, json.dumps(content, indent=2) + "\n")
-
-    def rows(self) -> list[Rows]:
-        """Return the accuracies after each task that is done, in order; a task before the first one run has none."""
-        return [record.rows for record in self.tasks if record.status == "done"]

@@ -57,7 +57,6 @@ class Plan:
         self._cross_check()
         if self.problems:
             raise ConfigError(self.problems)
-        self.optimization.images_per_step = self.training.images_per_step
 
     def _choose(self, values: Mapping[str, Any]) -> tuple[str, str | None, str]:
         """Return method, distiller and backbone; if they are wrong, tell what is wrong with the rest as well."""
@@ -91,6 +90,9 @@ class Plan:
             self.problems.append(f"--num_crops {self.augmentation.num_crops}: {self.method} takes 2 views.")
         if self.online and self.online.momentum and not model_class(self.method, None).has_momentum_teacher:
             self.problems.append(f"--momentum_classifier: {self.method} has no momentum teacher; leave the flag out.")
+        if self.optimization and self.training:
+            self.optimization.images_per_step = self.training.images_per_step
+            self.problems += self.optimization.warm_up_problems()
         if self.augmentation and self.data:
             try:
                 self.recipes  # noqa: B018 - building the recipes checks their values

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from cassle import processes
 from cassle.data.module import TaskImages
 from cassle.data.resident import ResidentLoader
 from cassle.engine.callbacks import Checkpointing, MetricsTable, ProgressBar, Seeding, on_a_terminal
@@ -48,17 +48,18 @@ def train_task(
         images: the loaded data set, on the device.
         handoff: the end of the previous task; None for task 0.
         folder: takes ``last.ckpt`` and ``metrics.csv``.
-        interruption: tells whether SIGTERM has come.
+        interruption: tells whether SIGTERM or Ctrl-C has come.
         on_row: takes the numbers of each epoch.
 
     Raises:
         CheckpointError: the hand-off or ``last.ckpt`` does not fit.
         NonFiniteLossError: the loss became NaN or infinite.
-        SystemExit: SIGTERM came; ``last.ckpt`` is saved (143).
+        SystemExit: SIGTERM or Ctrl-C came; ``last.ckpt`` is saved (143, 130).
     """
     model = _begin(plan, task, handoff)
     loader = _loader(plan, task, images)
-    table = MetricsTable(folder / "metrics.csv", task, on_row)
+    first = processes.rank(plan.training.processes, plan.training.per_node) == 0
+    table = MetricsTable(folder / "metrics.csv", task, on_row, first=first)
     probes = _online_probes(plan, task, images, handoff, table)
     last = folder / "last.ckpt"
     settings = plan.training
@@ -69,10 +70,12 @@ def train_task(
     # The probes put their numbers into the table, the table's row goes into the checkpoint: the order matters.
     callbacks = [Seeding(plan.run.seed, task), *probes, table, checkpointing, *bar]
     trainer = settings.make_trainer(folder, callbacks, progress_bar=bool(bar))
+    loader.deal(trainer.global_rank, trainer.world_size)
     interruption.training = True
     trainer.fit(model, loader, ckpt_path=last if last.is_file() else None, weights_only=True)
     interruption.training = False
-    interruption.exit_if_requested()
+    if interruption.requested:
+        interruption.exit()
     model.end_task()
     return Trained(model, {probe.network: probe.probe.state_dict() for probe in probes}, trainer)
 
@@ -86,7 +89,6 @@ def _begin(plan: Plan, task: int, handoff: Handoff | None) -> SSLMethod:
 
 
 def _loader(plan: Plan, task: int, images: TaskImages) -> ResidentLoader:
-    processes = plan.training.processes
     return ResidentLoader(
         images.train.pixels,
         images.train.targets,
@@ -95,8 +97,7 @@ def _loader(plan: Plan, task: int, images: TaskImages) -> ResidentLoader:
         batch_size=plan.training.batch_size,
         seed=plan.run.seed,
         task=task,
-        rank=rank_zero_only.rank if processes > 1 else 0,
-        world_size=processes,
+        world_size=plan.training.processes,
     )
 
 

@@ -13,18 +13,20 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cassle.engine.checkpoint import AtomicCheckpointIO
 from cassle.errors import ConfigError
+from cassle.processes import local_rank, rank
 from cassle.registry import did_you_mean
 
 #: Trainer options that the house sets itself
 OWNED = {
     "accelerator", "devices", "strategy", "num_nodes", "precision", "max_epochs", "sync_batchnorm", "callbacks",
-    "accumulate_grad_batches", "logger", "enable_checkpointing", "plugins", "default_root_dir",
-    "use_distributed_sampler",
-    "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "check_val_every_n_epoch", "min_epochs",
-    "max_steps", "min_steps", "reload_dataloaders_every_n_epochs", "inference_mode", "model_registry",
+    "accumulate_grad_batches", "logger", "enable_checkpointing", "plugins", "default_root_dir", "model_registry",
+    "use_distributed_sampler", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "inference_mode",
+    "check_val_every_n_epoch", "reload_dataloaders_every_n_epochs", "limit_train_batches", "overfit_batches",
+    "min_epochs", "max_steps", "min_steps", "max_time", "fast_dev_run", "barebones",
 }  # fmt: skip
 
 
@@ -37,11 +39,11 @@ class Training:
         max_epochs: int = 100,
         batch_size: int = 128,
         gpus: list[int] | None = None,
-        accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto",
+        accelerator: Literal["auto", "cpu", "gpu"] = "auto",
         devices: int = 1,
         num_nodes: int = 1,
         strategy: str = "auto",
-        precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"] = "32-true",
+        precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true",
         sync_batchnorm: bool = False,
         accumulate_grad_batches: int = 1,
         channels_last: bool = False,
@@ -60,7 +62,7 @@ class Training:
             devices: processes, one per device.
             num_nodes: machines.
             strategy: Lightning's strategy, e.g. auto or ddp.
-            precision: 32-true, 16-mixed, bf16-mixed, bf16-true or 64-true; upstream's 16 means 16-mixed.
+            precision: 32-true, 16-mixed or bf16-mixed; upstream's 32 and 16 mean the first two.
             sync_batchnorm: batch norm over the images of all processes.
             accumulate_grad_batches: batches per optimizer step; the learning rate counts their images.
             channels_last: lay tensors out as NHWC (faster convolutions on recent GPUs).
@@ -79,6 +81,12 @@ class Training:
         counts["num_threads"] = 1 if num_threads is None else num_threads
         problems = [f"--{name} {value}: must be at least 1." for name, value in counts.items() if value < 1]
         problems += _trainer_problems(trainer or {})
+        if not checkpoint_minutes >= 0:
+            problems.append(f"--checkpoint_minutes {checkpoint_minutes}: must be at least 0.")
+        if gpus is not None and (not gpus or min(gpus) < 0):
+            problems.append(f"--gpus {','.join(map(str, gpus))}: must be ids of GPUs, from 0, e.g. 0 or 0,1.")
+        if gpus and accelerator == "cpu":
+            problems.append("--accelerator cpu: contradicts --gpus; remove one of the two.")
         if problems:
             raise ConfigError(problems)
         self.max_epochs, self.batch_size, self.accumulate = max_epochs, batch_size, accumulate_grad_batches
@@ -89,9 +97,19 @@ class Training:
         self.options = dict(trainer or {})
 
     @property
+    def per_node(self) -> int:
+        """Processes on each machine."""
+        return len(self.gpus) if self.gpus else self.devices
+
+    @property
     def processes(self) -> int:
         """Processes that train together."""
-        return (len(self.gpus) if self.gpus else self.devices) * self.num_nodes
+        return self.per_node * self.num_nodes
+
+    @property
+    def rank(self) -> int:
+        """The number of this process; the first one writes."""
+        return rank(self.processes, self.per_node)
 
     @property
     def images_per_step(self) -> int:
@@ -101,8 +119,9 @@ class Training:
     @property
     def on_gpu(self) -> bool:
         """Whether the training will run on CUDA."""
-        wanted = self.gpus or self.accelerator in ("gpu", "cuda")
-        return bool(wanted) or (self.accelerator == "auto" and torch.cuda.is_available())
+        return (
+            bool(self.gpus) or self.accelerator == "gpu" or (self.accelerator == "auto" and torch.cuda.is_available())
+        )
 
     @property
     def device(self) -> torch.device:
@@ -110,7 +129,7 @@ class Training:
         if not self.on_gpu:
             return torch.device("cpu")
         ids = self.gpus or range(self.devices)
-        return torch.device("cuda", ids[int(os.environ.get("LOCAL_RANK", 0)) % len(ids)])
+        return torch.device("cuda", ids[local_rank() % len(ids)])
 
     def machine_problems(self) -> list[str]:
         """Return what this machine lacks for these settings, one sentence each."""
@@ -118,18 +137,24 @@ class Training:
         fix = "remove the flag to train on the CPU" if not here else f"this machine has 0 to {here - 1}"
         if self.gpus and max(self.gpus) >= here:
             return [f"--gpus {','.join(map(str, self.gpus))}: no such CUDA device ({here} found); {fix}."]
-        if self.accelerator in ("gpu", "cuda") and self.devices > here:
-            return [f"--accelerator {self.accelerator} --devices {self.devices}: {here} CUDA devices found; {fix}."]
+        if self.on_gpu and self.per_node > here:
+            return [f"--accelerator {self.accelerator} --devices {self.per_node}: {here} CUDA devices found; {fix}."]
         if self.precision == "16-mixed" and not self.on_gpu:
             return ["--precision 16: 16-bit floats need a GPU; on the CPU use --precision 32."]
+        try:
+            self.make_trainer(Path(), [], progress_bar=False)
+        except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+            given = "".join(f" --trainer.{name} {value}" for name, value in self.options.items())
+            return [f"--strategy {self.strategy}{given}: refused by Lightning's Trainer ({error})."]
         return []
 
     def make_trainer(self, folder: Path, callbacks: list[pl.Callback], *, progress_bar: bool) -> pl.Trainer:
         """Return a Lightning trainer for one task."""
         # LightningEnvironment keeps Lightning from requeueing SLURM jobs behind our back.
-        slurm = [] if "SLURM_NTASKS" in os.environ and self.processes > 1 else [LightningEnvironment()]
+        others = {"SLURM_NTASKS", "TORCHELASTIC_RUN_ID"} & os.environ.keys() and self.processes > 1
+        environment = [] if others else [LightningEnvironment()]
         return pl.Trainer(
-            accelerator="gpu" if self.gpus else self.accelerator,
+            accelerator="gpu" if self.on_gpu else "cpu",
             devices=self.gpus or self.devices,
             num_nodes=self.num_nodes,
             strategy=self.strategy,
@@ -138,7 +163,7 @@ class Training:
             max_epochs=self.max_epochs,
             accumulate_grad_batches=self.accumulate,
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO(), *slurm],
+            plugins=[AtomicCheckpointIO(), *environment],
             default_root_dir=folder,
             logger=False,
             enable_checkpointing=False,

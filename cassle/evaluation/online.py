@@ -7,15 +7,16 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cassle.data.centre import centre_view
 from cassle.data.module import TaskImages
 from cassle.data.recipe import Recipe
+from cassle.errors import ConfigError
 from cassle.evaluation.features import extract_features
 from cassle.evaluation.metrics import accuracy_per_task
+from cassle.processes import summed
 from cassle.randomness import generator
 
 
@@ -47,11 +48,30 @@ class OnlineProbe:
                 current_task.
             momentum_classifier: a second probe, on the momentum teacher's backbone (for methods that have one).
             check_val_every_n_epoch: epochs between its evaluations on the validation set; the last epoch always is one.
+
+        Raises:
+            ConfigError: a setting is out of range.
         """
         self.disabled = disable_online_eval
         self.lr, self.batch_size, self.data = classifier_lr, online_eval_batch_size, online_eval_data
         self.momentum = momentum_classifier
-        self.every_n_epochs = max(check_val_every_n_epoch, 1)
+        self.every_n_epochs = check_val_every_n_epoch
+        problems = [
+            f"--{name} {value}: must be {words}."
+            for name, value, words, good in (
+                ("classifier_lr", classifier_lr, "above 0", classifier_lr > 0),
+                (
+                    "online_eval_batch_size",
+                    self.batch_size,
+                    "at least 1",
+                    self.batch_size is None or self.batch_size >= 1,
+                ),
+                ("check_val_every_n_epoch", self.every_n_epochs, "at least 1", self.every_n_epochs >= 1),
+            )
+            if not good
+        ]
+        if problems:
+            raise ConfigError(problems)
 
 
 class OnlineProbeCallback(pl.Callback):
@@ -108,6 +128,7 @@ class OnlineProbeCallback(pl.Callback):
         self.probe = nn.Sequential(nn.BatchNorm1d(width, affine=False), linear).to(device)
         self.optimizer = torch.optim.SGD(linear.parameters(), lr=self.settings.lr, momentum=0.9, foreach=True)
         self._sums = torch.zeros(3, device=device, dtype=torch.float64)
+        self._first, self._precision = trainer.is_global_zero, trainer.precision_plugin.forward_context
         self._pixels = self.images.train.pixels.to(device)
         self._targets = self.images.train.targets.to(device)
         self._take_over()
@@ -122,7 +143,8 @@ class OnlineProbeCallback(pl.Callback):
             self.probe.load_state_dict(self._loaded["probe"])
             if "optimizer" in self._loaded:
                 self.optimizer.load_state_dict(self._loaded["optimizer"])
-                self._sums.copy_(self._loaded["sums"])
+                if self._first:  # the sums of all processes are carried on by the first
+                    self._sums.copy_(self._loaded["sums"])
             self._loaded = None
 
     def _encode(self, model: pl.LightningModule, images: Tensor) -> Tensor:
@@ -132,7 +154,7 @@ class OnlineProbeCallback(pl.Callback):
         parts = [part for part in backbone.modules() if part.training]
         for part in parts:
             part.training = False
-        with torch.no_grad():
+        with torch.no_grad(), self._precision():
             features = backbone(view)
         for part in parts:
             part.training = True
@@ -146,18 +168,16 @@ class OnlineProbeCallback(pl.Callback):
         draws = generator(self.seed, "online", self.task, step, trainer.global_rank)
         index = self.members[torch.randint(len(self.members), (self.batch_size,), generator=draws)]
         index = index.to(self._pixels.device, non_blocking=True)
-        with trainer.precision_plugin.forward_context():
-            features = self._encode(model, self._pixels[index])
+        features = self._encode(model, self._pixels[index])
         targets = self._targets[index]
         with torch.enable_grad():
             logits = self.probe(features)
             loss = functional.cross_entropy(logits, targets)
             self.optimizer.zero_grad()
             loss.backward()
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        if trainer.world_size > 1:
             for parameter in self.probe.parameters():
-                dist.all_reduce(parameter.grad)
-                parameter.grad /= dist.get_world_size()
+                parameter.grad = summed(parameter.grad) / trainer.world_size
         total = trainer.num_training_batches * trainer.max_epochs
         self.optimizer.param_groups[0]["lr"] = self.settings.lr * (1 + math.cos(math.pi * step / total)) / 2
         self.optimizer.step()
@@ -166,7 +186,7 @@ class OnlineProbeCallback(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         """Report the epoch's means, and at times the accuracy on the validation set."""
-        loss, hits, count = self._sums.tolist()
+        loss, hits, count = summed(self._sums).tolist()
         self._sums.zero_()
         self._tell({"online_loss": loss / count, "online_acc": hits / count})
         due = (trainer.current_epoch + 1) % self.settings.every_n_epochs == 0
@@ -193,9 +213,9 @@ class OnlineProbeCallback(pl.Callback):
         return {"val_acc": mean, **{f"val_acc_task{task}": value for task, value in enumerate(per_task)}}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the probe, its optimizer, and the sums of the running epoch."""
+        """Return the probe, its optimizer, and the sums of the running epoch over all processes."""
         optimizer = self.optimizer.state_dict()
-        return {"probe": self.probe.state_dict(), "optimizer": optimizer, "sums": self._sums}
+        return {"probe": self.probe.state_dict(), "optimizer": optimizer, "sums": summed(self._sums)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""

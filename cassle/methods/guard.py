@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cassle.errors import CassleError
+from cassle.processes import summed
 
 
 class NonFiniteLossError(CassleError):
@@ -19,6 +20,7 @@ class FiniteGuard:
 
     On CUDA the copy is asynchronous: the host waits for the end of the *forward* pass only, while the device is busy
     with the backward pass, so no kernel queue runs dry. One guard may watch several batches (gradient accumulation).
+    Of several processes all stop when one of them has seen a non-finite term: its gradients would reach the others.
     """
 
     def __init__(self) -> None:
@@ -27,6 +29,8 @@ class FiniteGuard:
     def watch(self, terms: dict[str, Tensor], index: Tensor) -> None:
         """Remember the scalar ``terms`` of a batch whose samples have the positions ``index`` (batch,)."""
         values, event = torch.stack([term.detach().float() for term in terms.values()]), None
+        anywhere = summed((~values.isfinite()).any().float())
+        values = torch.cat([values, anywhere[None]])
         if values.is_cuda:
             host = torch.empty(values.shape, pin_memory=True)
             values = host.copy_(values, non_blocking=True)
@@ -44,7 +48,13 @@ class FiniteGuard:
         for names, values, index, event in watched:
             if event is not None:
                 event.synchronize()
-            found = {n: v for n, v in zip(names, values.tolist(), strict=True) if not math.isfinite(v)}
+            *here, anywhere = values.tolist()
+            found = {n: v for n, v in zip(names, here, strict=True) if not math.isfinite(v)}
+            if anywhere and not found:
+                raise NonFiniteLossError(
+                    f"The loss is not finite in task {task}, epoch {epoch}, in another process, which names the batch. "
+                    "No weight was moved."
+                )
             if found:
                 samples = index.tolist()
                 raise NonFiniteLossError(

@@ -10,6 +10,8 @@ from cassle.errors import ConfigError
 from cassle.optim.lars import LARS
 from cassle.optim.schedule import SCHEDULES
 
+WARMUP_START_LR = 0.003  # CaSSLe's, for SGD with rates of 0.3 and above
+
 
 class Optimization:
     """The optimizer and the learning rate of every step; both start anew with each task."""
@@ -28,7 +30,7 @@ class Optimization:
         scheduler: Literal["warmup_cosine", "cosine", "step", "none"] = "warmup_cosine",
         schedule_interval: Literal["step", "epoch"] = "step",
         warmup_epochs: float = 10,
-        warmup_start_lr: float = 0.003,
+        warmup_start_lr: float | None = None,
         min_lr: float = 0.0,
         lr_decay_steps: list[int] | None = None,
         lr_decay_gamma: float = 0.1,
@@ -47,7 +49,8 @@ class Optimization:
             scheduler: warmup_cosine, cosine, step, or none (constant).
             schedule_interval: change the rate every step, or every epoch (upstream).
             warmup_epochs: length of the warm-up, in epochs.
-            warmup_start_lr: rate of the first step of the warm-up; not scaled by the batch size.
+            warmup_start_lr: rate of the first step of the warm-up; not scaled by the batch size; default: 0.003, or 0
+                where the peak is below that.
             min_lr: rate at the end of the cosine; not scaled by the batch size.
             lr_decay_steps: epochs at which the step schedule decays.
             lr_decay_gamma: factor of each decay of the step schedule.
@@ -76,6 +79,23 @@ class Optimization:
     def scaled_lr(self) -> float:
         """The peak learning rate of an optimizer step over ``images_per_step`` images."""
         return self.lr * self.images_per_step / 256
+
+    @property
+    def first_lr(self) -> float:
+        """The learning rate at which the warm-up starts."""
+        if self.warmup_start_lr is not None:
+            return self.warmup_start_lr
+        return WARMUP_START_LR if self.scaled_lr > WARMUP_START_LR else 0.0
+
+    def warm_up_problems(self) -> list[str]:
+        """Return what is wrong with the ends of the schedule, once ``images_per_step`` is known; one sentence each."""
+        peak = f"above the peak learning rate {self.scaled_lr:.3g} (= --lr {self.lr} x {self.images_per_step} / 256)"
+        problems = []
+        if self.scheduler == "warmup_cosine" and self.warmup_epochs and self.first_lr > self.scaled_lr:
+            problems.append(f"--warmup_start_lr {self.warmup_start_lr}: {peak}; give a smaller one, e.g. 0.")
+        if self.scheduler in ("warmup_cosine", "cosine") and self.min_lr > self.scaled_lr:
+            problems.append(f"--min_lr {self.min_lr}: {peak}; give a smaller one, e.g. 0.")
+        return problems
 
     def build(self, groups: list[dict]) -> torch.optim.Optimizer:
         """Build the optimizer over parameter groups; a group's ``lr_scale`` multiplies the schedule (default 1)."""
@@ -111,7 +131,7 @@ class Optimization:
                 "total_steps": total_steps,
                 "warmup_steps": round(self.warmup_epochs * steps_per_epoch),
                 "min_lr": self.min_lr,
-                "warmup_start_lr": self.warmup_start_lr,
+                "warmup_start_lr": self.first_lr,
             },
             "cosine": {"total_steps": total_steps, "min_lr": self.min_lr},
             "step": {

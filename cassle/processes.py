@@ -1,0 +1,54 @@
+"""Which process this is, and the few things that processes settle among themselves."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def local_rank() -> int:
+    """Return the number of this process on its machine, before any process group exists."""
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0
+
+
+def rank(processes: int, per_node: int) -> int:
+    """Return the number of this process among ``processes``, ``per_node`` of them on each machine.
+
+    Known before any process group exists: from torchrun's or SLURM's environment, or from Lightning's own.
+    """
+    if processes == 1:
+        return 0  # several independent runs under one srun are each their own first process
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return int(os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", 0))) * per_node + local_rank()
+
+
+def together() -> bool:
+    """Tell whether there is a process group of more than one process."""
+    import torch.distributed as dist
+
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def summed(tensor: Tensor) -> Tensor:
+    """Return the sum of ``tensor`` over all processes, as a new tensor; every process must call this."""
+    import torch.distributed as dist
+
+    total = tensor.detach().clone()
+    if together():
+        dist.all_reduce(total)
+    return total
+
+
+def any_of_us(flag: bool, device: object) -> bool:
+    """Return whether ``flag`` holds in any process; every process must call this."""
+    import torch
+
+    return bool(summed(torch.tensor(float(flag), device=device)) > 0) if together() else flag
