@@ -34,6 +34,7 @@ JOB = {
     "warmup_epochs": 1, "proj_hidden_dim": 64, "output_dim": 32, "distill_proj_hidden_dim": 32, "few_labels": 0,
     "linear_max_iter": 20, "checkpoint_minutes": 0, "num_threads": 1, "accelerator": "cpu", "name": "job",
 }  # fmt: skip
+LAST_PHASE = "writing the results"
 KILLS_A_RUN, SHARE_WHILE_SAVING = 3, 0.25
 #: the program as on a disk that takes a twentieth of a second longer per file: time to be killed while saving
 SLOW_DISK = """
@@ -106,7 +107,7 @@ class Run:
             if task["status"] == "pending":
                 steps = self.folder / f"task{number}" / "last.ckpt"
                 return f"training task {number}" if steps.exists() else f"before the first step of task {number}"
-        return "writing the results"
+        return LAST_PHASE
 
 
 def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -151,7 +152,8 @@ def kill_and_compare(args: argparse.Namespace, flags: dict[str, str], base: Path
     while len(rows) < args.kills:
         kills, left = [], duration
         while True:
-            moment = draws.uniform(0, max(left, duration / 5)) if len(kills) < KILLS_A_RUN else None
+            enough = len(kills) == KILLS_A_RUN or (kills and kills[-1][-1] == LAST_PHASE)
+            moment = None if enough else draws.uniform(0, max(left, duration / 5))
             at_saving = moment is not None and draws.random() < SHARE_WHILE_SAVING
             run = Run(flags, base / f"run{chain}", slow_disk=at_saving)
             if run.wait(moment) or (at_saving and run.wait_for_saving()):

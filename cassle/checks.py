@@ -43,16 +43,17 @@ def ranges(component: Callable[..., Any]) -> dict[str, tuple[Range, Any]]:
     """Return the range and the default of every keyword-only argument of a class (with its bases) or function."""
     functions = [component]
     if inspect.isclass(component):
-        functions = [vars(base)["__init__"] for base in component.__mro__ if inspect.isfunction(vars(base).get("__init__"))]
-    found: dict[str, tuple[Range, Any]] = {}
+        functions = [
+            vars(base)["__init__"] for base in component.__mro__ if inspect.isfunction(vars(base).get("__init__"))
+        ]
+    found: dict[str, tuple[Range | None, Any]] = {}
     for function in functions:
         settings = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
         own = SimpleNamespace(__annotations__={p.name: p.annotation for p in settings if p.annotation is not p.empty})
         hints = get_type_hints(own, globalns=function.__globals__, include_extras=True)
         for setting in settings:
-            if setting.name not in found and (limits := _range(hints.get(setting.name))):
-                found[setting.name] = limits, setting.default
-    return found
+            found.setdefault(setting.name, (_range(hints.get(setting.name)), setting.default))
+    return {name: (limits, default) for name, (limits, default) in found.items() if limits}
 
 
 def _range(hint: Any) -> Range | None:

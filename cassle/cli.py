@@ -38,6 +38,21 @@ def _guarded(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("Interrupted. The same command continues the run.", file=sys.stderr)
         return 130
+    except Exception as error:
+        if not _of_wandb(error):
+            raise
+        reason = " ".join(str(error).split())
+        print(
+            f"error: --wandb: Weights & Biases refuses ({reason}); run 'wandb login' first, or give --offline to keep "
+            "the log in the experiment's folder, or leave --wandb out.",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _of_wandb(error: Exception) -> bool:
+    wandb = sys.modules.get("wandb")  # if it was not imported, the error is not its own
+    return wandb is not None and isinstance(error, wandb.errors.Error)
 
 
 def _command(argv: Sequence[str], run: Callable[[dict[str, Any], set[str]], None], show: Callable[..., None]) -> int:
@@ -84,25 +99,27 @@ def _train(values: dict[str, Any], modes: set[str]) -> None:
 
 
 def _probe(values: dict[str, Any], modes: set[str]) -> None:
-    from cassle.engine.linear import evaluate_checkpoint, missing_here, schema
-    from cassle.engine.settings import ALIASES, plain
+    from cassle.engine.linear import evaluate_checkpoint, missing_here, problems_of, schema, wrong_settings
+    from cassle.engine.settings import canonical_names, plain
 
-    values, problems = upstream_spelling(values, _note)
+    values, problems = upstream_spelling(canonical_names(values), _note)
     for name in sorted(SOLVED & values.keys()):
         values.pop(name)
         _note(
             f"Note: --{name} is not used: features are extracted once, and the probes are solved, not trained by SGD."
         )
-    if problems and "dry_run" not in modes:
-        raise ConfigError(problems)
     if "gpus" in values:
         values["device"] = f"cuda:{gpus[0]}" if (gpus := values.pop("gpus")) else "cpu"
     if modes & {"print_config", "dry_run"}:
-        values = {ALIASES.get(name, name): value for name, value in values.items()}
+        refused = [*([] if "dry_run" in modes else problems), *wrong_settings(values)]
+        if refused:
+            raise ConfigError(refused)
         print(_yaml(plain(schema().resolve(values))), end="")
         if "dry_run" in modes:
             problems += missing_here(values)
         print("".join(f"warning: {problem}\n" for problem in problems), end="")
+    elif problems:
+        raise ConfigError([*problems, *problems_of(values)])
     else:
         evaluate_checkpoint(values)
 
@@ -126,10 +143,10 @@ def _problems(build: Callable[[], object]) -> list[str]:
 def _train_help(values: dict[str, Any]) -> None:
     """Print the settings of the chosen method, distiller and backbone, grouped by component."""
     from cassle.engine.run import choose, schema_for
-    from cassle.engine.settings import ALIASES
+    from cassle.engine.settings import canonical_names
 
     _print_help(
-        schema_for(*choose({ALIASES.get(name, name): value for name, value in values.items()})).parser,
+        schema_for(*choose(canonical_names(values))).parser,
         "main_continual.py",
         "Train an encoder on a sequence of tasks and evaluate it after each. The same command continues a run that was "
         "stopped. The flags of method, distiller and backbone are those of the ones named on this command line: try "

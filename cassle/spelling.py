@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from cassle.engine.settings import ALIASES
 from cassle.errors import ConfigError
 
 #: upstream flags that ask for what is always done; named in a note when they are given
@@ -100,10 +101,10 @@ def collect(argv: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
     """Return the settings of a command line over those of ``--config``, and which of the run modes were asked for.
 
     Raises:
-        ConfigError: the file is missing or is not a mapping, or a word belongs to no flag.
+        ConfigError: the file is missing or is not a mapping, or a word belongs to no flag, or to a mode.
     """
     values = read_flags(argv)
-    modes = {mode for mode in ("help", "print_config", "dry_run") if values.pop(mode, None) not in (None, "false")}
+    modes = {mode for mode in ("help", "print_config", "dry_run") if mode in values and _switch(mode, values.pop(mode))}
     config = values.pop("config", None)
     if config is not None:
         if not isinstance(config, str):
@@ -111,13 +112,24 @@ def collect(argv: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
         below = _read_config(Path(config))
         if all(isinstance(part.get("trainer"), dict) for part in (below, values)):
             values["trainer"] = {**below["trainer"], **values["trainer"]}
-        values = {**below, **values}
+        over = {ALIASES.get(name, name) for name in values}
+        values = {**{name: value for name, value in below.items() if ALIASES.get(name, name) not in over}, **values}
     return values, modes
+
+
+def _switch(mode: str, value: Any) -> bool:
+    """Return whether a flag of a run mode is on."""
+    if value is True or str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    words = " ".join(value) if isinstance(value, list) else value
+    raise ConfigError(f"--{mode} {words}: must be true or false; e.g. --{mode} alone, which is true.")
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise ConfigError(f"--config {path}: is not text in UTF-8; give a YAML file.") from None
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"--config {path}: cannot be read ({error}).") from error
     if not isinstance(content, dict):

@@ -2,12 +2,14 @@
 
 import json
 import shlex
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 
-from cassle.cli import main_continual, main_linear
+from cassle.cli import _guarded, main_continual, main_linear
 from cassle.engine.plan import Plan
 from cassle.engine.run import schema_for
 from cassle.errors import ConfigError
@@ -75,6 +77,7 @@ def test_gpus(line, gpus):
 def test_run_modes_are_no_settings():
     assert collect(["--dry_run", "--lars"]) == ({"lars": True}, {"dry_run"})
     assert collect(["--dry_run", "false", "--print_config"]) == ({}, {"print_config"})
+    assert collect(["--dry_run", "False", "--help", "True"]) == ({}, {"help"})
 
 
 # Upstream's scripts --------------------------------------------------------------------------------------------------
@@ -159,7 +162,7 @@ def test_all_mistakes_are_told_at_once(capsys):
     assert "--lrr: unknown. Did you mean 'lr'?" in err
     assert "--batch_size many: must be an integer." in err
     assert "--optimizer sdg: must be one of ['sgd', 'adam', 'adamw']." in err
-    assert "--num_tasks 0: must be at least 1." in err
+    assert "--num_tasks 0: must be at least 1; e.g. 5." in err
     assert "--name a/b: must be a plain name without path separators" in err
     assert "--hue 0.9" in err
 
@@ -200,8 +203,72 @@ def test_a_wrong_choice_is_told_with_the_rest(capsys, flags, message):
     assert "base_tau_momentum" not in err or "byol" not in flags  # another method's flag may be right once the name is
 
 
-def test_a_flag_of_another_method(capsys):
-    assert "--pred_hidden_dim: unknown." in problems(capsys, "--method simclr --pred_hidden_dim 3")
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("--method simclr --pred_hidden_dim 3", "--pred_hidden_dim: belongs to --method byol, not simclr."),
+        ("--distill_lamb 2", "--distill_lamb: needs --distiller."),
+        ("--distill_temperature 2", "--distill_temperature: needs --distiller contrastive."),
+        ("--method byol --distiller auto --distill_gather",
+         "--distill_gather: belongs to --distiller contrastive or decorrelative, not predictive."),
+        ("--backbone resnet50 --width 2", "--width: belongs to --backbone tiny, not resnet50."),
+        ("--wdith 2", "--wdith: unknown."),
+    ],
+)  # fmt: skip
+def test_a_flag_of_another_choice(capsys, line, message):
+    assert problems(capsys, line).splitlines()[1:] == [f"  {message}"]
+
+
+@pytest.mark.parametrize(
+    "line, refused",
+    [
+        ("--lr 0 --weight_decay -1 --momentum 1 --eta_lars 0 --warmup_epochs -1 --warmup_start_lr -1 --min_lr -1", 7),
+        ("--scheduler step --lr_decay_steps 5 --lr_decay_gamma 0 --lr .inf", 2),
+        ("--output_dim 0 --proj_hidden_dim 0 --lamb -1 --scale_loss .nan --stem_padding -1", 5),
+        ("--distiller auto --distill_lamb -1 --distill_proj_hidden_dim 0 --distill_barlow_lamb -1 "
+         "--distill_scale_loss -1", 4),
+        ("--method simclr --temperature 0 --distiller auto --distill_temperature 0", 2),
+        ("--method byol --pred_hidden_dim 0 --base_tau_momentum 1.5 --final_tau_momentum -0.1", 3),
+        ("--backbone tiny --width 0 --stem_stride 0", 2),
+        ("--storage_size 0 --num_workers 0 --split_seed -1 --num_tasks 0", 4),
+        ("--split_seed 9223372036854775808", 1),
+    ],
+)  # fmt: skip
+def test_values_out_of_range_are_told_before_a_model_is_built(capsys, line, refused):
+    lines = problems(capsys, line).splitlines()[1:]
+    assert len(lines) == refused
+    assert all(": must be " in said and ("; e.g. " in said or "; or leave the flag out." in said) for said in lines)
+
+
+def test_a_setting_under_two_names(capsys):
+    err = problems(capsys, "--encoder tiny --backbone tiny --checkpoint_dir a --experiment_dir b")
+    assert "--encoder and --backbone: are the same flag; give one of them." in err
+    assert "--checkpoint_dir and --experiment_dir: are the same flag" in err
+    assert "are the same flag" in problems(capsys, "--encoder tiny --backbone tiny --help")
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("--trainer 3", "--trainer 3: must be options by their names, --trainer.NAME VALUE."),
+        ("--gaussian_prob x", "--gaussian_prob x: must be one or more numbers."),
+        ("--gpus 0,x", "--gpus 0 x: must be one or more integers."),
+        ("--name a b", "--name a b: must be text."),
+        ("--lr none", "--lr none: must be a number."),
+        ("--lr", "--lr: needs a value; it must be a number."),
+        ("--overwrite stray", "--overwrite stray: must be true or false."),
+        ("--dry_run stray", "--dry_run stray: must be true or false; e.g. --dry_run alone, which is true."),
+        ("--help a b", "--help a b: must be true or false; e.g. --help alone, which is true."),
+    ],
+)
+def test_wrong_types_are_told_in_plain_words(capsys, line, message):
+    assert problems(capsys, line).splitlines()[1:] == [f"  {message}"]
+
+
+@pytest.mark.parametrize("line", ["--scheduler step --lr_decay_steps 5", "--gpus 0"])
+def test_one_value_for_a_list(capsys, line):
+    code, out, _ = run(capsys, f"{line} --print_config")
+    assert code == 0 and yaml.safe_load(out)[line.split()[-2].strip("-")] == [int(line.split()[-1])]
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".", "/tmp/x", ""])
@@ -257,6 +324,8 @@ def test_flags_stand_over_the_file(tmp_path):
     assert plan.values["lr"] == 0.2 and plan.values["batch_size"] == 7 and plan.backbone == "tiny"
     assert plan.training.options == {"overfit_batches": 3, "profiler": "simple"}
     assert Plan(collect(["--config", str(tmp_path / "c.yaml"), "--backbone", "resnet18"])[0]).backbone == "resnet18"
+    (tmp_path / "c.yaml").write_text("backbone: tiny")
+    assert Plan(collect(["--config", str(tmp_path / "c.yaml"), "--encoder", "resnet18"])[0]).backbone == "resnet18"
 
 
 @pytest.mark.parametrize(
@@ -268,6 +337,11 @@ def test_files_that_are_wrong(capsys, tmp_path, content, message):
         (tmp_path / "c.yaml").write_text(content)
     code, _, err = run(capsys, f"--config {tmp_path}/c.yaml --print_config")
     assert code == 2 and message in err
+
+
+def test_a_configuration_that_is_not_text(capsys, tmp_path):
+    (tmp_path / "c.yaml").write_bytes(b"lr: \xff\xfe")
+    assert "c.yaml: is not text in UTF-8; give a YAML file." in problems(capsys, f"--config {tmp_path}/c.yaml")
 
 
 def test_config_without_a_file(capsys):
@@ -374,4 +448,41 @@ def test_offline_flags_of_upstream(capsys):
     code, _, err = run(capsys, "--dataset digits", main_linear)
     assert code == 2 and "--pretrained_feature_extractor: missing" in err
     code, _, err = run(capsys, "--pretrained_feature_extractor nowhere.ckpt", main_linear)
-    assert code == 1 and "nowhere.ckpt: no such checkpoint" in err
+    assert code == 2 and "nowhere.ckpt: no such file" in err
+
+
+@pytest.mark.parametrize(
+    "more, told", [("", 3), ("--dry_run", 2), ("--print_config", 2), ("--dali --device cuda:99", 5)]
+)
+def test_all_offline_mistakes_are_told_at_once(capsys, more, told):
+    line = f"--foo 3 --knn_k 0 --pretrained_feature_extractor nowhere.ckpt {more}"
+    code, out, err = run(capsys, line, main_linear)
+    assert (code, out) == (2, "") and err.startswith(f"{told} problems:"), err
+    assert "--foo: unknown." in err and "--knn_k 0: " in err and ("nowhere.ckpt: no such file." in err) == (told > 2)
+
+
+def test_offline_flags_under_two_names(capsys):
+    code, _, err = run(capsys, "--encoder tiny --backbone tiny", main_linear)
+    assert code == 2 and "--encoder and --backbone: are the same flag" in err
+
+
+@pytest.mark.parametrize("module, code", [(True, 1), (False, None)])
+def test_wandb_refuses(capsys, monkeypatch, module, code):
+    class Refused(Exception):
+        pass
+
+    def refuse() -> int:
+        raise Refused("api_key not configured (no-tty).\n  call wandb login")
+
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    if not module:
+        with pytest.raises(Refused):
+            _guarded(refuse)
+        return
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(errors=SimpleNamespace(Error=Refused)))
+    assert _guarded(refuse) == code
+    err = capsys.readouterr().err
+    assert err.startswith(
+        "error: --wandb: Weights & Biases refuses (api_key not configured (no-tty). call wandb login)"
+    )
+    assert "--offline" in err and len(err.splitlines()) == 1

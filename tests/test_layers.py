@@ -26,7 +26,7 @@ LAYERS = (
     ("nn", "optim"),
     "losses",
     ("registry", "randomness", "atomic", "processes"),
-    "errors",
+    ("errors", "checks"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in ([layer] if isinstance(layer, str) else layer)}
 

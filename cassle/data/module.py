@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from cassle.checks import Count, Seed, out_of_range
 from cassle.data import BENCHMARKS
 from cassle.data.benchmarks import Benchmark, Location, Part
 from cassle.data.source import Images
@@ -58,11 +59,11 @@ class TaskData:
         val_dir: str = "val",
         download: bool = False,
         no_labels: bool = False,
-        num_tasks: int = 5,
+        num_tasks: Count = 5,
         split_strategy: Literal["class", "data", "domain"] = "class",
-        split_seed: int | None = None,
-        storage_size: int | None = None,
-        num_workers: int = 4,
+        split_seed: Seed | None = None,
+        storage_size: Count | None = None,
+        num_workers: Count = 4,
     ) -> None:
         """Describe the data.
 
@@ -80,20 +81,18 @@ class TaskData:
             num_workers: threads that decode image files.
 
         Raises:
-            ConfigError: two settings contradict each other.
+            ConfigError: a value is out of range, or two settings contradict each other.
         """
         self.benchmark: Benchmark = BENCHMARKS[dataset]
         self.dataset = BENCHMARKS.canonical(dataset)
-        problems = []
+        problems = [*out_of_range(TaskData, locals()).values()]
         if self.benchmark.needs_data_dir and data_dir is None:
             problems.append(f"--dataset {dataset}: needs --data_dir, the folder that holds it.")
         if no_labels and dataset != "custom":
             problems.append(f"--no_labels: is for --dataset custom; {dataset} has labels.")
         if no_labels and split_strategy == "class":
             problems.append("--split_strategy class: needs labels; with --no_labels use --split_strategy data.")
-        if num_tasks < 1:
-            problems.append(f"--num_tasks {num_tasks}: must be at least 1.")
-        elif split_strategy == "class" and self.benchmark.num_classes:
+        if num_tasks >= 1 and split_strategy == "class" and self.benchmark.num_classes:
             try:
                 class_order(self.benchmark.num_classes, num_tasks)
             except ConfigError as error:

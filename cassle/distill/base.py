@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from cassle.checks import Count, NonNegative
 from cassle.data.batch import Batch
 from cassle.methods.base import Outputs
 from cassle.nn.heads import mlp
@@ -57,8 +58,8 @@ class Distiller:
     def __init__(
         self,
         *args,
-        distill_lamb: float = 1.0,
-        distill_proj_hidden_dim: int = 2048,
+        distill_lamb: NonNegative = 1.0,
+        distill_proj_hidden_dim: Count = 2048,
         teacher_bn: Literal["eval", "train"] = "eval",
         predictor_init: Literal["fresh", "warm"] = "fresh",
         **kwargs,

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cassle.checks import NonNegative, Positive
 from cassle.distill.base import Distiller
 from cassle.losses import barlow_twins, byol, contrastive_distillation
 
@@ -19,7 +20,7 @@ class Contrastive(Distiller):
     def __init__(
         self,
         *args,
-        distill_temperature: float = 0.2,
+        distill_temperature: Positive = 0.2,
         distill_negatives: Literal["exclude_other_view", "all", "with_predictions"] = "exclude_other_view",
         distill_gather: bool = True,
         **kwargs,
@@ -58,8 +59,8 @@ class Decorrelative(Distiller):
     def __init__(
         self,
         *args,
-        distill_barlow_lamb: float = 5e-3,
-        distill_scale_loss: float = 0.1,
+        distill_barlow_lamb: NonNegative = 5e-3,
+        distill_scale_loss: NonNegative = 0.1,
         distill_gather: bool = True,
         **kwargs,
     ) -> None:

@@ -7,18 +7,44 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cassle.errors import ConfigError
 
 PROGRAMS = ("main_continual.py", "main_linear.py")
-SHELL = re.compile(r"[|&;<>`]|\$\(")
-VARIABLE = re.compile(r"\$\{?(\w+)\}?")
+NAME = "[A-Za-z_][A-Za-z0-9_]*"
+#: what a script is made of, in bash's grammar; the first that fits is taken
+PIECE = re.compile(
+    rf"""(?P<continued>\\[ \t\r]*\n)
+    |(?P<end>\n)
+    |(?P<blank>[ \t\r]+)
+    |(?P<comment>(?<!\S)\#[^\n]*)
+    |'(?P<single>[^']*)'
+    |"(?P<double>(?:[^"\\]|\\.)*)"
+    |\\(?P<escaped>.)
+    |(?P<variable>\${NAME}|\$\{{{NAME}\}})
+    |(?P<shell>[|&;<>()`]|\$\()
+    |(?P<plain>[^\s'"\\$|&;<>()`]+)""",
+    re.VERBOSE | re.DOTALL,
+)
+#: the same between double quotes
+INSIDE = re.compile(
+    rf"""\\(?P<escaped>[$`"\\])
+    |(?P<continued>\\\n)
+    |(?P<variable>\${NAME}|\$\{{{NAME}\}})
+    |(?P<shell>`|\$\()
+    |(?P<plain>[^$`\\]+|\\)""",
+    re.VERBOSE,
+)
 
 
 def parse_script(path: Path, *, missing_ok: bool = False, environment: dict[str, str] | None = None) -> list[list[str]]:
-    """Return the commands of a script as lists of words; only ``$VARS`` are expanded.
+    """Return the commands of a script as lists of words.
+
+    As in a shell, ``$NAME`` and ``${NAME}`` are expanded except between single quotes, and ``~`` at the start of a word
+    is the home folder. Unlike there, an expanded variable stays one word even if it holds blanks, and an unset one is
+    an error.
 
     Args:
         path: the script: comments, ``export NAME=VALUE``, and commands ``python main_continual.py --flag value …``.
@@ -27,44 +53,85 @@ def parse_script(path: Path, *, missing_ok: bool = False, environment: dict[str,
             this process's.
 
     Raises:
-        ConfigError: no such file; something that needs a shell; an unset variable; no command.
+        ConfigError: no such file; not text; something that needs a shell; an unset variable; no command.
     """
     if not path.is_file():
         raise ConfigError(f"--script {path}: no such file.")
-    text = re.sub(r"\\\s*\n", " ", path.read_text())
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"--script {path}: is not text in UTF-8; give a bash script.") from None
     environment = dict(os.environ) if environment is None else environment
     commands = []
-    for line in text.splitlines():
-        try:
-            words = shlex.split(line, comments=True)
-        except ValueError as error:  # an open quotation
-            raise ConfigError(f"--script {path}: '{line.strip()}' cannot be read ({error}).") from None
-        if not words or words[0] == "set":
-            continue
-        if SHELL.search(re.sub(r"#.*", "", line)):
-            raise ConfigError(f"--script {path}: '{line.strip()}' needs a shell; only plain commands are run.")
-        words = [_expand(word, environment, path, missing_ok) for word in words]
-        while words and (words[0] == "export" or re.fullmatch(r"\w+=.*", words[0])):
-            name, _, value = words.pop(0).partition("=")
-            if name != "export":
-                environment[name] = value
-        if words:
-            commands.append(_command(words, path))
+    try:
+        for words in _lines(text, environment, missing_ok):
+            while words and (words[0] == "export" or re.fullmatch(f"{NAME}=.*", words[0], re.DOTALL)):
+                name, _, value = words.pop(0).partition("=")
+                if name != "export":
+                    environment[name] = value
+            if words and words[0] != "set":
+                commands.append(_command(words, path))
+    except ValueError as error:
+        raise ConfigError(f"--script {path}: {error}") from None
     if not commands:
         raise ConfigError(f"--script {path}: holds no command.")
     return commands
 
 
-def _expand(word: str, environment: dict[str, str], path: Path, missing_ok: bool) -> str:
-    def value(match: re.Match) -> str:
-        name = match.group(1)
-        if name in environment:
-            return environment[name]
-        if missing_ok:
-            return match.group(0)
-        raise ConfigError(f"--script {path}: ${name} is not set; export {name}=… first.")
+def _lines(text: str, environment: Mapping[str, str], missing_ok: bool) -> Iterator[list[str]]:
+    """Yield the words of each line; its variables are looked up when it is reached, after the lines before it."""
+    words: list[str] = []
+    word: str | None = None  # the one that is being read
+    for kind, span in _pieces(PIECE, text, (0, len(text))):
+        if kind in ("blank", "continued", "comment", "end"):
+            words += [] if word is None else [word]
+            word = None
+            if kind == "end":
+                yield words
+                words = []
+            continue
+        content = text[slice(*span)]
+        if kind == "double":
+            inner = [(sort, text[slice(*part)]) for sort, part in _pieces(INSIDE, text, span) if sort != "continued"]
+            content = "".join(_value(c, environment, missing_ok) if sort == "variable" else c for sort, c in inner)
+        elif kind == "variable":
+            content = _value(content, environment, missing_ok)
+            if not content and word is None:  # nothing, and no word either
+                continue
+        elif kind == "plain" and word is None:
+            home = environment.get("HOME") or str(Path.home())
+            content = re.sub(rf"^((?:{NAME}=)?)~(?=/|$)", lambda start, home=home: start[1] + home, content)
+        word = (word or "") + content
+    yield words if word is None else [*words, word]
 
-    return VARIABLE.sub(value, word)
+
+def _pieces(grammar: re.Pattern, text: str, span: tuple[int, int]) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the kind and the place of each piece of ``text`` in ``span``.
+
+    Raises:
+        ValueError: something that only a shell understands.
+    """
+    position, end = span
+    while position < end:
+        piece = grammar.match(text, position, end)
+        if piece is None or piece.lastgroup == "shell":
+            line = text[text.rfind("\n", 0, position) + 1 :].partition("\n")[0].strip()
+            if piece is not None:
+                raise ValueError(f"'{line}' needs a shell; only plain commands are run.")
+            if text[position] == "$":
+                raise ValueError(
+                    f"'{line}': of the expansions with $ only $NAME and ${{NAME}} are made; write '\\$' for $."
+                )
+            raise ValueError(f"'{line}' cannot be read (No closing quotation).")
+        yield piece.lastgroup, piece.span(piece.lastgroup)
+        position = piece.end()
+
+
+def _value(variable: str, environment: Mapping[str, str], missing_ok: bool) -> str:
+    name = variable.strip("${}")
+    if name not in environment and not missing_ok:
+        raise ValueError(f"${name} is not set; export {name}=… first.")
+    return environment.get(name, variable)
 
 
 def _command(words: list[str], path: Path) -> list[str]:

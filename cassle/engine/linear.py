@@ -14,8 +14,8 @@ from cassle.atomic import atomic_write_text
 from cassle.data.module import TaskData
 from cassle.data.recipe import Recipe
 from cassle.engine.pretrained import Encoder, read_encoder
-from cassle.engine.settings import ALIASES, Component, Schema
-from cassle.errors import ConfigError, DataError
+from cassle.engine.settings import Component, Schema, canonical_names
+from cassle.errors import CassleError, ConfigError
 from cassle.evaluation.encoder import accuracy_rows
 from cassle.evaluation.protocol import Evaluation
 
@@ -40,26 +40,33 @@ class Offline:
             output: JSON file that takes the results; default: linear.json beside the checkpoint.
 
         Raises:
-            ConfigError: no checkpoint is given, or there is no such device.
+            ConfigError: no checkpoint is given, or there is no such file or device.
         """
+        problems = _device_problems(device)
         if pretrained_feature_extractor is None:
-            raise ConfigError("--pretrained_feature_extractor: missing; give a checkpoint, e.g. task4/final.ckpt.")
+            problems.append("--pretrained_feature_extractor: missing; give a checkpoint, e.g. task4/final.ckpt.")
+        elif not pretrained_feature_extractor.is_file():
+            problems.append(f"--pretrained_feature_extractor {pretrained_feature_extractor}: no such file.")
+        if problems:
+            raise ConfigError(problems)
         self.checkpoint, self.backbone = pretrained_feature_extractor, backbone
         self.output = output or pretrained_feature_extractor.with_name("linear.json")
-        self.device = _device(device)
+        self.device = device
+        if device == "auto":
+            self.device = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _device(name: str) -> str:
-    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+def _device_problems(name: str) -> list[str]:
     if name == "auto":
-        return "cuda" if here else "cpu"
+        return []
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"--device {name}: must be auto, cpu, cuda, or cuda:0, cuda:1, …") from None
+        return [f"--device {name}: must be auto, cpu, cuda, or cuda:0, cuda:1, …"]
     if device.type == "cuda" and (device.index or 0) >= here:
-        raise ConfigError(f"--device {name}: no such CUDA device ({here} found); use --device cpu, without --gpus.")
-    return name
+        return [f"--device {name}: no such CUDA device ({here} found); use --device cpu, without --gpus."]
+    return []
 
 
 def schema() -> Schema:
@@ -68,26 +75,42 @@ def schema() -> Schema:
 
 
 def missing_here(values: Mapping[str, Any]) -> list[str]:
-    """Return what this machine lacks for an evaluation: the checkpoint, the data. One sentence each.
+    """Return what this machine lacks for an evaluation: the checkpoint, the GPU, the data. One sentence each.
 
-    Raises:
-        ConfigError: the settings themselves are wrong.
+    Args:
+        values: settings by name, in which :func:`wrong_settings` finds nothing.
     """
     settings = schema()
     resolved = settings.resolve(values)
-    checkpoint, problems = resolved["pretrained_feature_extractor"], []
-    if checkpoint is not None and not checkpoint.is_file():
-        problems.append(f"--pretrained_feature_extractor {checkpoint}: no such file.")
+    problems = _problems(Offline, settings, resolved)
     if "dataset" in values:
         try:
             TaskData(**settings.arguments(TaskData, resolved)).split()
-        except DataError as error:
+        except CassleError as error:
             problems.append(str(error))
-    try:
-        Offline(**settings.arguments(Offline, resolved))
-    except ConfigError as error:
-        problems += error.problems
     return problems
+
+
+def wrong_settings(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the settings of an evaluation wherever it is done, one sentence each."""
+    settings = schema()
+    resolved, problems = settings.read(values)
+    kinds = [TaskData, Evaluation] if "dataset" in values else [Evaluation]  # else the data is the checkpoint's
+    return [*problems, *(problem for kind in kinds for problem in _problems(kind, settings, resolved))]
+
+
+def problems_of(values: Mapping[str, Any]) -> list[str]:
+    """Return everything that keeps :func:`evaluate_checkpoint` from starting, one sentence each."""
+    settings = schema()
+    return [*wrong_settings(values), *_problems(Offline, settings, settings.read(values)[0])]
+
+
+def _problems(kind: type, settings: Schema, resolved: Mapping[str, Any]) -> list[str]:
+    try:
+        kind(**settings.arguments(kind, resolved))
+    except ConfigError as error:
+        return error.problems
+    return []
 
 
 def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] = print) -> dict[str, Any]:
@@ -99,10 +122,11 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
 
     Raises:
         ConfigError: everything that is wrong with the settings, together.
-        CheckpointError: missing, damaged, unsafe, or another architecture.
+        CheckpointError: damaged, unsafe, or another architecture.
     """
-    given = {ALIASES.get(name, name): value for name, value in values.items()}
-    settings = schema()
+    given, settings = canonical_names(values), schema()
+    if problems := problems_of(given):
+        raise ConfigError(problems)
     offline = Offline(**settings.arguments(Offline, settings.resolve(given)))
     encoder, trained = read_encoder(offline.checkpoint, offline.backbone)
     if "dataset" not in given:  # the same data, tasks and places as in training

@@ -12,7 +12,7 @@ import torch
 from cassle.data.module import TaskData, available_memory
 from cassle.data.recipe import Augmentation, Recipe
 from cassle.engine.run import Run, choose, known_settings, model_class, schema_for
-from cassle.engine.settings import ALIASES, plain
+from cassle.engine.settings import canonical_names, plain
 from cassle.engine.trainer import Training
 from cassle.engine.wandb_run import WandB
 from cassle.errors import CassleError, ConfigError
@@ -35,17 +35,11 @@ class Plan:
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        values = {ALIASES.get(name, name): value for name, value in values.items()}
+        values = canonical_names(values)
         self.method, self.distiller, self.backbone = self._choose(values)
         values = {**values, "method": self.method, "distiller": self.distiller, "backbone": self.backbone}
         self.schema = schema_for(self.method, self.distiller, self.backbone)
-        self.problems: list[str] = []
-        try:
-            self.values = self.schema.resolve(values)
-        except ConfigError as error:  # go on with the rest: its problems are told too
-            self.problems = error.problems
-            wrong = {problem.split()[0].strip("-:") for problem in self.problems}
-            self.values = self.schema.resolve({name: value for name, value in values.items() if name not in wrong})
+        self.values, self.problems = self.schema.read(values)  # go on with the rest: its problems are told too
         self.run = self._build(Run)
         self.data = self._build(TaskData)
         self.augmentation = self._build(Augmentation)
@@ -63,14 +57,13 @@ class Plan:
         try:
             return choose(values)
         except ConfigError as error:
-            chosen = {"method", "distiller", "backbone", "dataset"}
-            rest = {name: value for name, value in values.items() if name not in chosen}
+            left_out = {"method", "distiller", "backbone", "dataset"}
+            left_out |= known_settings() - {*schema_for(*choose({})).names}  # maybe the flags of what is misspelt
+            rest = {name: value for name, value in values.items() if name not in left_out}
             try:
                 Plan({**rest, "dataset": "custom", "data_dir": rest.get("data_dir", ".")})
             except ConfigError as other:
-                elsewhere = {f"--{name}:" for name in known_settings()}  # theirs may be the flags of what is misspelt
-                rest_problems = [p for p in other.problems if ": unknown." not in p or p.split()[0] not in elsewhere]
-                raise ConfigError([*error.problems, *rest_problems]) from None
+                raise ConfigError([*error.problems, *other.problems]) from None
             raise
 
     def _build(self, component: type) -> Any:

@@ -11,7 +11,7 @@ from cassle.data import BENCHMARKS
 from cassle.data.module import TaskData
 from cassle.data.recipe import Augmentation
 from cassle.distill import DISTILLERS
-from cassle.engine.settings import Component, Schema
+from cassle.engine.settings import Component, Schema, belonging
 from cassle.engine.trainer import Training
 from cassle.engine.wandb_run import WandB
 from cassle.errors import ConfigError
@@ -127,7 +127,10 @@ def schema_for(method: str, distiller: str | None, backbone: str) -> Schema:
             Component("Online probe", OnlineProbe),
             Component("Evaluation", Evaluation),
             Component("Weights & Biases", WandB),
-        ]
+        ],
+        elsewhere=belonging(
+            {"method": (METHODS, method), "distiller": (DISTILLERS, distiller), "backbone": (BACKBONES, backbone)}
+        ),
     )
 
 

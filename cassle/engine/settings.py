@@ -8,14 +8,16 @@ its keyword-only arguments are settings. Flags, YAML keys, ``--help``, the saved
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser
 
+from cassle.checks import out_of_range
 from cassle.errors import ConfigError
 from cassle.registry import did_you_mean
 
@@ -39,13 +41,21 @@ class Schema:
     Args:
         components: in the order of ``--help``; a setting belongs to the first that has it.
         description: what ``--help`` says at the top.
+        elsewhere: says of a setting that none of the components has where it belongs, or None; see :func:`belonging`.
     """
 
-    def __init__(self, components: list[Component], description: str = "") -> None:
+    def __init__(
+        self,
+        components: list[Component],
+        description: str = "",
+        elsewhere: Callable[[str], str | None] = lambda name: None,
+    ) -> None:
         self.parser = ArgumentParser(exit_on_error=False, description=description, default_env=False)
         self.owner: dict[str, Callable[..., Any]] = {}
+        self.elsewhere = elsewhere
         for component in components:
             self._add(component)
+        self._types = {action.dest: getattr(action, "_typehint", None) for action in self.parser._actions}
 
     def _add(self, component: Component) -> None:
         target = component.target
@@ -67,19 +77,8 @@ class Schema:
         return list(self.owner)
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
-        """Return one sentence per unknown setting and per value of a wrong type."""
-        found = [
-            f"--{name}: unknown.{did_you_mean(name, [*self.owner, *ALIASES])}"
-            for name in values
-            if name not in self.owner
-        ]
-        for name, value in values.items():
-            if name in self.owner:
-                try:
-                    self.parser.parse_object({name: value})
-                except Exception as error:  # jsonargparse wraps whatever a type raises
-                    found.append(f"--{name} {value}: {_reason(error)}")
-        return found
+        """Return one sentence per unknown setting and per value of a wrong type or out of its range."""
+        return self.read(values)[1]
 
     def resolve(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return every setting with its type and default.
@@ -87,36 +86,115 @@ class Schema:
         Raises:
             ConfigError: all unknown settings and wrong values, together.
         """
-        try:
-            if any(name not in self.owner for name in values):
-                raise ConfigError(self.problems(values))
-            return vars(self.parser.parse_object(dict(values)))
-        except ConfigError:
-            raise
-        except Exception as error:
-            raise ConfigError(self.problems(values) or str(error)) from None
+        resolved, problems = self.read(values)
+        if problems:
+            raise ConfigError(problems)
+        return resolved
+
+    def read(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Return every setting, those with a wrong value at their defaults; and one sentence per wrong one."""
+        wrong = {name: self._unknown(name) for name in values if name not in self.owner}
+        given = {name: self._as_list(name, value) for name, value in values.items() if name in self.owner}
+        if not self._fit(given):  # one by one, which takes seconds for a whole configuration
+            wrong |= {name: self._misfit(name, value) for name, value in given.items() if not self._fit({name: value})}
+        resolved = self._parse({name: value for name, value in given.items() if name not in wrong})
+        for component in dict.fromkeys(self.owner.values()):
+            wrong |= out_of_range(component, self.arguments(component, resolved))
+        if wrong:
+            resolved = self._parse({name: value for name, value in given.items() if name not in wrong})
+        return resolved, list(wrong.values())
 
     def arguments(self, target: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the part of resolved ``values`` that ``target`` takes."""
         return {name: values[name] for name, owner in self.owner.items() if owner is target}
 
+    def _parse(self, values: dict[str, Any]) -> dict[str, Any]:
+        return vars(self.parser.parse_object(values))
 
-def _reason(error: Exception) -> str:
-    """Put jsonargparse's complaint about a value into a few words."""
-    text = " ".join(str(error).split())
-    expected = re.search(r"Expected (?:a |an )?(.+?)\.? Got value", text)
-    options = re.search(r"(\[[^\]]*\]|Literal\[[^\]]*\])", text)
-    if "Literal" in text and options:
-        return f"must be one of {options.group(1).removeprefix('Literal')}."
-    if expected:
-        return f"must be {_words(expected.group(1))}."
-    return text
+    def _unknown(self, name: str) -> str:
+        where = self.elsewhere(name)
+        return f"--{name}: {where}" if where else f"--{name}: unknown.{did_you_mean(name, [*self.owner, *ALIASES])}"
+
+    def _as_list(self, name: str, value: Any) -> Any:
+        """Return one value for a setting that takes a list as a list of one."""
+        kinds = {get_origin(kind) or kind for kind in _alternatives(self._types[name])}
+        single = kinds <= {list, NoneType} and not isinstance(value, list | tuple | NoneType)
+        return [value] if single and value is not True else value
+
+    def _fit(self, values: dict[str, Any]) -> bool:
+        if any(value is None and NoneType not in _alternatives(self._types[name]) for name, value in values.items()):
+            return False  # jsonargparse takes None for any type
+        try:
+            self._parse(values)
+        except Exception:  # jsonargparse wraps whatever a type raises
+            return False
+        return True
+
+    def _misfit(self, name: str, value: Any) -> str:
+        kind = _words(self._types[name], name)
+        if value is True:  # the flag stood alone
+            return f"--{name}: needs a value; it must be {kind}."
+        given = " ".join(map(str, value)) if isinstance(value, list | tuple) else "none" if value is None else value
+        return f"--{name} {given}: must be {kind}."
 
 
-def _words(kind: str) -> str:
-    names = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "text", "Path": "a path"}
-    inside = re.search(r"class '(?:[\w.]*\.)?(\w+)'", kind)
-    return names.get(inside.group(1), kind) if inside else kind
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _words(kind: Any, name: str) -> str:
+    """Say in words which values a type has."""
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+    several = {int: "one or more integers", float: "one or more numbers"}
+    kinds = [part for part in _alternatives(kind) if part is not NoneType]
+    only = next((part for part in kinds if get_origin(part) is list), kinds[0])  # a list may be of one
+    inside = get_args(only)
+    if get_origin(only) is Literal:
+        return f"one of {list(inside)}"
+    if get_origin(only) is list:
+        return several.get(inside[0], "a list")
+    if get_origin(only) is dict:
+        return f"options by their names, --{name}.NAME VALUE"
+    return names.get(only) or getattr(only, "__name__", str(only))
+
+
+def belonging(chosen: Mapping[str, tuple[Mapping[str, Any], str | None]]) -> Callable[[str], str | None]:
+    """Return a function that says which choice has a setting that the chosen components lack.
+
+    Args:
+        chosen: by flag, the components to choose from and the name of the chosen one, e.g. ``{"method": (METHODS,
+            "simclr")}``.
+    """
+
+    def where(name: str) -> str | None:
+        for flag, (components, choice) in chosen.items():
+            having = [other for other in components if name in _settings(components[other])]
+            if not having:
+                continue
+            wanted = "" if len(having) == len(components) else f" {' or '.join(having)}"
+            return f"needs --{flag}{wanted}." if choice is None else f"belongs to --{flag}{wanted}, not {choice}."
+        return None
+
+    return where
+
+
+@cache
+def _settings(target: Callable[..., Any]) -> set[str]:
+    return set(Schema([Component("", target)]).names)
+
+
+def canonical_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with each setting under its own name.
+
+    Raises:
+        ConfigError: a setting is given under two names.
+    """
+    twice = [
+        f"--{a} and --{n}: are the same flag; give one of them." for a, n in ALIASES.items() if {a, n} <= {*values}
+    ]
+    if twice:
+        raise ConfigError(twice)
+    return {ALIASES.get(name, name): value for name, value in values.items()}
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from cassle.checks import Count, NonNegative
 from cassle.data.batch import Batch
 from cassle.losses import barlow_twins
 from cassle.methods.base import Outputs, SSLMethod
@@ -18,10 +19,10 @@ class BarlowTwins(SSLMethod):
     def __init__(
         self,
         *args,
-        output_dim: int = 2048,
-        proj_hidden_dim: int = 2048,
-        lamb: float = 5e-3,
-        scale_loss: float = 0.025,
+        output_dim: Count = 2048,
+        proj_hidden_dim: Count = 2048,
+        lamb: NonNegative = 5e-3,
+        scale_loss: NonNegative = 0.025,
         gather: bool = True,
         **kwargs,
     ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from cassle.checks import Count, Share
 from cassle.data.batch import Batch
 from cassle.losses import byol
 from cassle.methods.base import Outputs, SSLMethod
@@ -22,11 +23,11 @@ class BYOL(SSLMethod):
     def __init__(
         self,
         *args,
-        output_dim: int = 256,
-        proj_hidden_dim: int = 2048,
-        pred_hidden_dim: int = 512,
-        base_tau_momentum: float = 0.99,
-        final_tau_momentum: float = 1.0,
+        output_dim: Count = 256,
+        proj_hidden_dim: Count = 2048,
+        pred_hidden_dim: Count = 512,
+        base_tau_momentum: Share = 0.99,
+        final_tau_momentum: Share = 1.0,
         **kwargs,
     ) -> None:
         """Build BYOL.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from cassle.checks import Count, Positive
 from cassle.data.batch import Batch
 from cassle.losses import nt_xent
 from cassle.methods.base import Outputs, SSLMethod
@@ -18,9 +19,9 @@ class SimCLR(SSLMethod):
     def __init__(
         self,
         *args,
-        output_dim: int = 128,
-        proj_hidden_dim: int = 2048,
-        temperature: float = 0.1,
+        output_dim: Count = 128,
+        proj_hidden_dim: Count = 2048,
+        temperature: Positive = 0.1,
         gather: bool = True,
         **kwargs,
     ) -> None:

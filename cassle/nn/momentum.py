@@ -32,7 +32,7 @@ class MomentumTeacher(nn.Module):
     def __init__(self, tau: float, **modules: nn.Module) -> None:
         super().__init__()
         self.stages = nn.ModuleDict(copy.deepcopy(modules)).requires_grad_(False)
-        self.register_buffer("tau", torch.tensor(tau, dtype=torch.float64))
+        self.register_buffer("tau", torch.tensor(tau, dtype=torch.float32))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the copied modules one after the other; never records gradients."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torchvision
 from torch import nn
 
+from cassle.checks import Whole
+
 SMALL_IMAGE = 64  # up to this side (pixels) the ImageNet stem would leave almost no resolution
 
 
@@ -21,7 +23,7 @@ def _resnet(build: Callable[..., nn.Module], image_size: int, stem_padding: int,
     return net
 
 
-def resnet18(image_size: int, *, stem_padding: int = 1, zero_init_residual: bool = False) -> nn.Module:
+def resnet18(image_size: int, *, stem_padding: Whole = 1, zero_init_residual: bool = False) -> nn.Module:
     """ResNet-18 (He et al. 2016): 512 features; up to 64 pixels with the 3×3 CIFAR stem and without max-pooling.
 
     Args:
@@ -32,7 +34,7 @@ def resnet18(image_size: int, *, stem_padding: int = 1, zero_init_residual: bool
     return _resnet(torchvision.models.resnet18, image_size, stem_padding, zero_init_residual)
 
 
-def resnet50(image_size: int, *, stem_padding: int = 1, zero_init_residual: bool = False) -> nn.Module:
+def resnet50(image_size: int, *, stem_padding: Whole = 1, zero_init_residual: bool = False) -> nn.Module:
     """ResNet-50 (He et al. 2016): 2048 features; up to 64 pixels with the 3×3 CIFAR stem and without max-pooling.
 
     Args:

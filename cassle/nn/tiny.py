@@ -7,6 +7,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from cassle.checks import Count
+
 
 class TinyConvNet(nn.Module):
     """Three 3×3 convolutions with batch norm and global average pooling; ``4 * width`` features.
@@ -14,7 +16,7 @@ class TinyConvNet(nn.Module):
     Shapes: images (batch, 3, h, w) in, features (batch, 4 * width) out.
     """
 
-    def __init__(self, image_size: int, *, width: int = 32, stem_stride: int = 1) -> None:
+    def __init__(self, image_size: int, *, width: Count = 32, stem_stride: Count = 1) -> None:
         """Build the network.
 
         Args:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from cassle.checks import Count, Momentum, NonNegative, Positive, out_of_range
 from cassle.errors import ConfigError
 from cassle.optim.lars import LARS
 from cassle.optim.schedule import SCHEDULES
@@ -20,20 +21,20 @@ class Optimization:
         self,
         *,
         optimizer: Literal["sgd", "adam", "adamw"] = "sgd",
-        lr: float = 0.3,
-        weight_decay: float = 1e-4,
-        momentum: float = 0.9,
+        lr: Positive = 0.3,
+        weight_decay: NonNegative = 1e-4,
+        momentum: Momentum = 0.9,
         lars: bool = False,
-        eta_lars: float = 1e-3,
+        eta_lars: Positive = 1e-3,
         grad_clip_lars: bool = False,
         exclude_bias_n_norm: bool = False,
         scheduler: Literal["warmup_cosine", "cosine", "step", "none"] = "warmup_cosine",
         schedule_interval: Literal["step", "epoch"] = "step",
-        warmup_epochs: float = 10,
-        warmup_start_lr: float | None = None,
-        min_lr: float = 0.0,
-        lr_decay_steps: list[int] | None = None,
-        lr_decay_gamma: float = 0.1,
+        warmup_epochs: NonNegative = 10,
+        warmup_start_lr: NonNegative | None = None,
+        min_lr: NonNegative = 0.0,
+        lr_decay_steps: list[Count] | None = None,
+        lr_decay_gamma: Positive = 0.1,
     ) -> None:
         """Describe the optimization.
 
@@ -56,13 +57,11 @@ class Optimization:
             lr_decay_gamma: factor of each decay of the step schedule.
 
         Raises:
-            ConfigError: two settings contradict each other.
+            ConfigError: a value is out of range, or two settings contradict each other.
         """
-        problems = []
+        problems = [*out_of_range(Optimization, locals()).values()]
         if lars and optimizer != "sgd":
             problems.append(f"--lars: works with --optimizer sgd, not {optimizer}; remove one of the two.")
-        if lr <= 0:
-            problems.append(f"--lr {lr}: the learning rate must be above 0.")
         if scheduler == "step" and not lr_decay_steps:
             problems.append("--scheduler step: needs --lr_decay_steps, epochs at which the rate decays, e.g. 60 80.")
         if problems:

@@ -65,7 +65,8 @@ def test_several_commands_and_other_names(script):
     "line",
     ["python main_continual.py --a | tee log", "python main_continual.py; rm -rf x", "python main_continual.py && true",
      "python main_continual.py > log", "python main_continual.py --a `date`", "python main_continual.py --a $(date)",
-     "python main_continual.py &"],
+     "python main_continual.py &", "python main_continual.py --name 'x # y' | cat",
+     "python main_continual.py --name \"$(date)\"", "python main_continual.py # no\npython main_continual.py --a >x"],
 )  # fmt: skip
 def test_what_needs_a_shell_is_refused(script, line):
     with pytest.raises(ConfigError, match="needs a shell; only plain commands are run"):
@@ -80,11 +81,47 @@ def test_what_needs_a_shell_is_refused(script, line):
         ("python other.py --a", "runs other.py; only main_continual.py and main_linear.py"),
         ("# nothing", "holds no command"),
         ("python main_continual.py --name 'open", "cannot be read .No closing quotation"),
+        ("python main_continual.py --a ${A:-b}", r"only \$NAME and \$\{NAME\} are made"),
+        ('python main_continual.py --a "${A:-b}"', r"only \$NAME and"),
+        ('python main_continual.py "$@"', r"only \$NAME and"),
+        ("python main_continual.py --a $1 --b $?", r"only \$NAME and"),
+        ("python main_continual.py \\\n# --a \\\n  --b", "'--b' is not a command"),
     ],
 )
 def test_other_content_is_refused(script, text, message):
     with pytest.raises(ConfigError, match=message):
         parse_script(script(text))
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("'a;b|c' \"x & y\" '$(date)' '`'", ["a;b|c", "x & y", "$(date)", "`"]),
+        ('\'$A\' "$A" \\$A "\\$A" $A.${A}x', ["$A", "1", "$A", "$A", "1.1x"]),
+        ("a'b c'\"d e\"f a#b 'x # y' '' # no", ["ab cd ef", "a#b", "x # y", ""]),
+        ("~/x ~ a~/b '~/x' \\~ --d=~/x", ["/home/me/x", "/home/me", "a~/b", "~/x", "~", "--d=~/x"]),
+        ('$EMPTY a$EMPTY "$EMPTY"', ["a", ""]),
+        ('\'two\nlines\' "three\\\nlines" back\\ slash "c:\\d"', ["two\nlines", "threelines", "back slash", "c:\\d"]),
+    ],
+)
+def test_quotes_and_expansions_are_those_of_bash(script, text, words):
+    environment = {"A": "1", "EMPTY": "", "HOME": "/home/me"}
+    assert parse_script(script(f"python main_continual.py {text}\n"), environment=environment)[0][2:] == words
+    shown = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {text}\n"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.split("\0")[:-1] == words
+
+
+def test_the_home_folder_in_an_assignment(script):
+    text = "export DATA_DIR=~/data\npython main_continual.py --data_dir $DATA_DIR"
+    assert parse_script(script(text), environment={"HOME": "/h"})[0][-1] == "/h/data"
+
+
+def test_a_script_that_is_not_text(tmp_path):
+    (tmp_path / "script.sh").write_bytes(b"python main_continual.py --name \xff")
+    with pytest.raises(ConfigError, match=r"script.sh: is not text in UTF-8"):
+        parse_script(tmp_path / "script.sh")
 
 
 def test_a_missing_script(tmp_path):

@@ -5,7 +5,8 @@ from typing import Literal
 
 import pytest
 
-from cassle.engine.settings import Component, Schema, plain
+from cassle.checks import Count, Positive, Share, out_of_range, ranges
+from cassle.engine.settings import Component, Schema, belonging, canonical_names, plain
 from cassle.errors import ConfigError
 
 
@@ -85,3 +86,69 @@ def test_all_wrong_values_together(schema):
     with pytest.raises(ConfigError) as caught:
         schema.resolve({"width": "x", "kind": "c", "nonsense": 1, "share": 0.1})
     assert len(caught.value.problems) == 3
+
+
+class Ranged(Base):
+    def __init__(self, *args, share: Share = 0.5, steps: list[Count] | None = None, **kwargs) -> None:
+        """Make it.
+
+        Args:
+            args: of Base.
+            share: how much.
+            steps: when.
+            kwargs: of Base.
+        """
+        super().__init__(*args, **kwargs)
+
+
+class Wider(Ranged):
+    def __init__(self, *args, share: Positive = 3.0, **kwargs) -> None:
+        """Make it.
+
+        Args:
+            args: of Base.
+            share: how much, now without an end.
+            kwargs: of Base.
+        """
+        super().__init__(*args, **kwargs)
+
+
+@pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1, "2"])
+def test_values_out_of_range(value):
+    schema = Schema([Component("Class", Ranged)])
+    values, problems = schema.read({"share": value, "width": 2})
+    assert problems == [f"--share {float(value)}: must be from 0 to 1; e.g. 0.5."]
+    assert values["share"] == 0.5 and values["width"] == 2  # the rest can still be looked at
+
+
+def test_ranges_of_lists_and_of_subclasses():
+    schema = Schema([Component("Class", Wider)])
+    assert schema.problems({"steps": [3, 0]}) == ["--steps 3 0: must be at least 1; or leave the flag out."]
+    assert schema.resolve({"share": 2, "steps": None})["share"] == 2.0
+    assert set(ranges(Wider)) == {"share", "steps"} and ranges(Base) == {}
+    assert out_of_range(Wider, {"share": 0.0, "other": 1}) == {"share": "--share 0.0: must be above 0; e.g. 3.0."}
+
+
+def test_one_value_for_a_list():
+    schema = Schema([Component("Class", Ranged)])
+    assert schema.resolve({"steps": "5"})["steps"] == [5] and schema.resolve({"steps": (5, 6)})["steps"] == [5, 6]
+    assert schema.problems({"steps": "x"}) == ["--steps x: must be one or more integers."]
+
+
+def test_none_is_no_value_of_a_number(schema):
+    assert schema.problems({"width": None}) == ["--width none: must be an integer."]
+
+
+def test_where_a_setting_belongs():
+    classes = {"base": Base, "mixin": Mixin}
+    where = belonging({"class": (classes, "base"), "other": ({"ranged": Ranged}, None)})
+    assert where("share") == "belongs to --class mixin, not base." and where("nonsense") is None
+    assert where("steps") == "needs --other."
+    schema = Schema([Component("Class", Base)], elsewhere=where)
+    assert schema.problems({"steps": 1, "share": 1}) == [f"--{name}: {where(name)}" for name in ("steps", "share")]
+
+
+def test_settings_under_two_names():
+    assert canonical_names({"encoder": "a", "lr": 1}) == {"backbone": "a", "lr": 1}
+    with pytest.raises(ConfigError, match="--encoder and --backbone: are the same flag"):
+        canonical_names({"encoder": "a", "backbone": "a"})
