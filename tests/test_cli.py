@@ -317,12 +317,12 @@ def test_a_number_of_tasks_that_does_not_divide_the_classes(capsys, tmp_path):
 
 def test_flags_stand_over_the_file(tmp_path):
     (tmp_path / "c.yaml").write_text(
-        "lr: 0.1\nencoder: tiny\nbatch-size: 7\ntrainer: {overfit_batches: 2, profiler: simple}\n"
+        "lr: 0.1\nencoder: tiny\nbatch-size: 7\ntrainer: {log_every_n_steps: 2, profiler: simple}\n"
     )
-    values, _ = collect(["--config", str(tmp_path / "c.yaml"), "--lr", "0.2", "--trainer.overfit_batches", "3"])
+    values, _ = collect(["--config", str(tmp_path / "c.yaml"), "--lr", "0.2", "--trainer.log_every_n_steps", "3"])
     plan = Plan(values)
     assert plan.values["lr"] == 0.2 and plan.values["batch_size"] == 7 and plan.backbone == "tiny"
-    assert plan.training.options == {"overfit_batches": 3, "profiler": "simple"}
+    assert plan.training.options == {"log_every_n_steps": 3, "profiler": "simple"}
     assert Plan(collect(["--config", str(tmp_path / "c.yaml"), "--backbone", "resnet18"])[0]).backbone == "resnet18"
     (tmp_path / "c.yaml").write_text("backbone: tiny")
     assert Plan(collect(["--config", str(tmp_path / "c.yaml"), "--encoder", "resnet18"])[0]).backbone == "resnet18"
@@ -351,7 +351,7 @@ def test_config_without_a_file(capsys):
 @pytest.mark.parametrize(
     "line",
     [
-        "--method byol --distiller auto --lars --gaussian_prob 0.0 0.2 --trainer.overfit_batches 2 "
+        "--method byol --distiller auto --lars --gaussian_prob 0.0 0.2 --trainer.log_every_n_steps 2 "
         "--data_dir a/b --dataset cifar10",
         "--method simclr --encoder tiny --gpus 0,1 --precision 16 --accelerator ddp "
         "--scheduler step --lr_decay_steps 60 80 "

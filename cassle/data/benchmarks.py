@@ -53,6 +53,7 @@ class Benchmark:
         std: standard deviation per channel.
         read: (location, "train" or "val") to a part; None for a missing val part.
         num_classes: number of classes, if it is known without the data.
+        num_train: number of training images, likewise; the same for every class.
         needs_data_dir: whether ``--data_dir`` must be given.
     """
 
@@ -62,6 +63,7 @@ class Benchmark:
     std: Rgb
     read: Callable[[Location, str], Part | None]
     num_classes: int | None = None
+    num_train: int | None = None
     needs_data_dir: bool = True
 
 
@@ -155,12 +157,12 @@ DIGITS = Benchmark(
 CIFAR10 = Benchmark(
     "CIFAR-10 in torchvision's format, 32×32, 10 classes",
     image_size=32, mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.243, 0.261), read=_read_cifar("CIFAR10"),
-    num_classes=10,
+    num_classes=10, num_train=50_000,
 )  # fmt: skip
 CIFAR100 = Benchmark(
     "CIFAR-100 in torchvision's format, 32×32, 100 classes",
     image_size=32, mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762), read=_read_cifar("CIFAR100"),
-    num_classes=100,
+    num_classes=100, num_train=50_000,
 )  # fmt: skip
 CUSTOM = Benchmark(
     "any ImageFolder tree train/CLASS/IMAGE and val/CLASS/IMAGE, or a flat folder with --no_labels",

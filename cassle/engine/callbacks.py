@@ -180,7 +180,8 @@ def epoch_line(row: dict[str, float], *, num_tasks: int, max_epochs: int) -> str
     """Return one line about an epoch, for logs."""
     hidden = ("task", "epoch", "step", "val_acc_task")  # the accuracy of every task is in metrics.csv
     numbers = [f"{name} {value:.4g}" for name, value in row.items() if not name.startswith(hidden)]
-    return f"task {row['task'] + 1:.0f}/{num_tasks}  epoch {row['epoch'] + 1:.0f}/{max_epochs}  " + "  ".join(numbers)
+    task = f"task {row['task']} ({row['task'] + 1}/{num_tasks})"
+    return f"{task}  epoch {row['epoch'] + 1:.0f}/{max_epochs}  " + "  ".join(numbers)
 
 
 class ProgressBar(RichProgressBar):
@@ -198,8 +199,9 @@ class ProgressBar(RichProgressBar):
         self._shown_at = -math.inf
 
     def _get_train_description(self, current_epoch: int) -> str:
-        """Count tasks and epochs from 1, as the lines of a log do."""
-        return f"Task {self.table.task + 1}/{self.num_tasks} epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+        """Name the task as its folder does, and count epochs from 1, as the lines of a log do."""
+        task = self.table.task
+        return f"Task {task} ({task + 1}/{self.num_tasks}) epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Return what stands beside the bar; read from the device once in two seconds, not at every step."""

@@ -44,23 +44,25 @@ def describe(plan: Plan, *, warnings: Sequence[str] = (), say: Callable[[str], o
 
 
 def _tasks(plan: Plan, say: Callable[[str], object]) -> list[int] | None:
-    """Print the tasks; return their numbers of images, None when the data is not here."""
-    say(f"\n# Tasks ({plan.data.dataset}, split by {plan.data.split_strategy})")
+    """Print the tasks; return their numbers of images, None when they are not known."""
+    data, training = plan.data, plan.training
+    say(f"\n# Tasks ({data.dataset}, split by {data.split_strategy})")
     try:
-        split = plan.data.split()
+        split = data.split()
+        counts, contents = [len(part) for part in split.train], split.contents
     except CassleError:
-        say(f"{plan.data.num_tasks} tasks; the data is not on this machine, so the numbers of images are unknown")
-        classes = plan.data.benchmark.num_classes
-        if classes and plan.data.split_strategy == "class":
-            for task, ids in enumerate(class_order(classes, plan.data.num_tasks, plan.data.class_seed)):
-                say(f"task {task}: classes {ids}")
-        return None
-    counts = [len(part) for part in split.train]
-    size = plan.training.batch_size * plan.training.processes
+        known = data.benchmark
+        if not known.num_train or data.split_strategy == "domain":
+            say(f"{data.num_tasks} tasks; the data is not on this machine, so the numbers of images are unknown")
+            return None
+        counts = [known.num_train // data.num_tasks] * data.num_tasks
+        contents = [""] * data.num_tasks
+        if data.split_strategy == "class":
+            contents = class_order(known.num_classes, data.num_tasks, data.class_seed)
+    size = training.batch_size * training.processes
     for task, count in enumerate(counts):
-        steps = math.ceil(count // size / plan.training.accumulate) * plan.training.max_epochs
-        content = split.contents[task]
-        say(f"task {task}: {count} images, {steps} steps of {plan.training.images_per_step}; {content}")
+        steps = math.ceil(count // size / training.accumulate) * training.max_epochs
+        say(f"task {task}: {count} images, {steps} steps of {training.images_per_step}; {contents[task]}")
     return counts
 
 

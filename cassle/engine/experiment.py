@@ -71,8 +71,21 @@ class Experiment:
             continues = self.folder.claim(self.plan.config())
             ledger = Ledger(self.folder.path / "ledger.json", self.plan.data.num_tasks)
             done = sum(record.status == "done" for record in ledger.tasks)
-            self.say(f"Experiment {self.folder.path}" + (f": continues, {done} tasks done" if continues else ""))
+            finished = done == len(ledger.tasks)
+            news = (
+                ": finished before; its results" if finished else f": continues, {done} tasks done" if continues else ""
+            )
+            self.say(f"Experiment {self.folder.path}{news}")
+            self._warn()
             return self._chain(interruption, ledger)
+
+    def _warn(self) -> None:
+        warm_up, epochs = self.plan.optimization.warmup_epochs, self.plan.training.max_epochs
+        if self.plan.optimization.scheduler == "warmup_cosine" and warm_up >= epochs:
+            self.say(
+                f"Note: --warmup_epochs {warm_up:g} is not shorter than --max_epochs {epochs}: the learning rate rises to "
+                "the end of every task."
+            )
 
     # The chain of tasks ---------------------------------------------------------------------------------------------
 
@@ -187,7 +200,6 @@ class Experiment:
                     f"({record.checkpoint}); give that one, another --experiment_dir, or --overwrite."
                 )
             return
-        handoff.check_tasks(path, self.plan)
         load_strictly(model, handoff.read(path).weights, ignore=model.transient, source=f"--pretrained_model {path}")
         record.checkpoint, record.digest = str(path), found
         if self.writes:
@@ -217,7 +229,7 @@ class Experiment:
         ledger.save()
         if record.rows:
             means = "  ".join(f"{probe} {100 * sum(row) / len(row):.1f} %" for probe, row in record.rows.items())
-            self.say(f"After task {task + 1}/{self.plan.data.num_tasks}, mean over all tasks: {means}")
+            self.say(f"After task {task} ({task + 1}/{self.plan.data.num_tasks}), mean over all tasks: {means}")
             report.write(self.folder.path, self._results(ledger), self.plan.name)
             if run is not None:
                 run.task(task, record.rows)

@@ -10,7 +10,7 @@ from torch import Tensor
 from cassle.engine import checkpoint
 from cassle.engine.folder import fingerprint
 from cassle.engine.plan import Plan
-from cassle.errors import CheckpointError, ConfigError
+from cassle.errors import CheckpointError
 from cassle.methods.base import SSLMethod
 
 Weights = dict[str, Tensor]
@@ -67,17 +67,3 @@ def read(path: Path, digest: str | None = None) -> Handoff:
     if "state_dict" not in content:
         raise CheckpointError(f"{path}: has no state_dict; it is not a checkpoint of cassle.")
     return Handoff(content["state_dict"], content.get("probes", {}))
-
-
-def check_tasks(path: Path, plan: Plan) -> None:
-    """Refuse a hand-off of task 0 of other tasks than the plan's.
-
-    Raises:
-        ConfigError: names the settings that differ.
-    """
-    trained = checkpoint.load(path).get("cassle", {}).get("config", {})
-    names = ("dataset", "num_tasks", "split_strategy", "split_seed")
-    odd = [n for n in names if trained and trained.get(n) != plan.values[n]]
-    if odd:
-        listing = "; ".join(f"--{n} {trained.get(n)} there, {plan.values[n]} here" for n in odd)
-        raise ConfigError(f"--pretrained_model {path}: was trained on other tasks ({listing}).")

@@ -11,11 +11,12 @@ import torch
 
 from cassle.data.module import TaskData, available_memory
 from cassle.data.recipe import Augmentation, Recipe
+from cassle.engine.checkpoint import load
 from cassle.engine.run import Run, choose, known_settings, model_class, schema_for
 from cassle.engine.settings import canonical_names, plain
 from cassle.engine.trainer import Training
 from cassle.engine.wandb_run import WandB
-from cassle.errors import CassleError, ConfigError
+from cassle.errors import CassleError, CheckpointError, ConfigError
 from cassle.evaluation.online import OnlineProbe
 from cassle.evaluation.protocol import Evaluation
 from cassle.methods.base import SSLMethod
@@ -100,8 +101,9 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Folder of the experiment; an absolute ``--experiment_dir`` stands for itself."""
-        return self.run.base_experiment_dir / (self.run.experiment_dir or self.name)
+        """Folder of the experiment: a name lies below ``--base_experiment_dir``, a path stands for itself."""
+        chosen = self.run.experiment_dir or Path(self.name)
+        return chosen if len(chosen.parts) > 1 else self.run.base_experiment_dir / chosen
 
     @cached_property
     def recipes(self) -> tuple[Recipe, ...]:
@@ -139,6 +141,8 @@ class Plan:
         checkpoint = self.run.pretrained_model
         if checkpoint is not None and not checkpoint.is_file():
             problems.append(f"--pretrained_model {checkpoint}: no such file.")
+        elif checkpoint is not None:
+            problems += self._foreign_tasks(checkpoint)
         try:
             split = self.data.split()
             problems += self._batch_problems(len(part) for part in split.train)
@@ -146,6 +150,20 @@ class Plan:
         except CassleError as error:
             problems.append(str(error))
         return problems
+
+    def _foreign_tasks(self, checkpoint: Path) -> list[str]:
+        """Return why a checkpoint cannot be the hand-off of this run's task 0."""
+        try:
+            trained = load(checkpoint).get("cassle", {}).get("config", {})
+        except CheckpointError as error:
+            return [f"--pretrained_model {error}"]
+        names = ("dataset", "num_tasks", "split_strategy", "split_seed", "method", "backbone")
+        odd = [
+            f"--{n} {trained.get(n)} there, {self.values[n]} here" for n in names if trained.get(n) != self.values[n]
+        ]
+        if not trained:
+            return [f"--pretrained_model {checkpoint}: not a final.ckpt of cassle."]
+        return [f"--pretrained_model {checkpoint}: was trained for other tasks ({'; '.join(odd)})."] if odd else []
 
     def _batch_problems(self, counts: Iterable[int]) -> list[str]:
         batch = self.training.batch_size * self.training.processes

@@ -50,7 +50,7 @@ class Run:
             backbone: the encoder: resnet18, resnet50, or tiny (--encoder is the same flag).
             seed: seed of weights, order and augmentation.
             name: name of the experiment, and of its folder; default: METHOD[-DISTILLER]-DATASET.
-            experiment_dir: folder of the experiment; default: the name.
+            experiment_dir: folder of the experiment: a name below base_experiment_dir, or a path; default: the name.
             base_experiment_dir: folder that holds the folders of experiments.
             overwrite: start anew; an existing folder is moved aside.
             task_idx: task to start with: 0, or 1 to take over a trained task 0 (then give pretrained_model).

@@ -152,7 +152,7 @@ def _words(kind: Any, name: str) -> str:
     if get_origin(only) is Literal:
         return f"one of {list(inside)}"
     if get_origin(only) is list:
-        return several.get(inside[0], "a list")
+        return several.get(getattr(inside[0], "__origin__", inside[0]), "a list")  # without its range
     if get_origin(only) is dict:
         return f"options by their names, --{name}.NAME VALUE"
     return names.get(only) or getattr(only, "__name__", str(only))

@@ -78,5 +78,6 @@ def test_momentum_teacher():
     teacher.update(0.75, net=student)
     torch.testing.assert_close(teacher.stages["net"].weight, 0.75 * old + 0.25 * student.weight.detach())
     assert teacher.tau.item() == 0.75 and "tau" in teacher.state_dict()
+    assert teacher.tau.dtype == torch.float32  # MPS has no float64
     assert not teacher(torch.ones(1, 2, requires_grad=True)).requires_grad
     assert not any(p.requires_grad for p in teacher.parameters())
