@@ -117,8 +117,9 @@ def test_processes_share_every_global_batch(world, batch):
         assert torch.equal(torch.cat([part[step].index for part in parts]), single.index)
 
 
-def test_moving_takes_a_part():
-    it = loader(batch_size=3).to(torch.device("cpu"), rank=1, world_size=2)
+def test_dealing_takes_a_part():
+    it = loader(batch_size=3)
+    it.deal(rank=1, world_size=2)
     assert len(it) == 3
     assert torch.equal(next(iter(it)).index, next(iter(loader())).index[3:])
 

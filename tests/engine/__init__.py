@@ -60,6 +60,8 @@ def read_until(process: subprocess.Popen[str], text: str) -> list[str]:
         lines.append(line)
         if text in line:
             return lines
+    process.stdout.close()
+    process.wait()
     raise AssertionError(f"ended without '{text}': {''.join(lines)}")
 
 

@@ -83,7 +83,7 @@ def test_metrics_have_one_row_an_epoch(finished):
         assert float(row["loss"]) == pytest.approx(total, rel=1e-6)
         assert {"lr", "online_acc", "val_acc", "val_acc_task0", "val_acc_task1"} <= row.keys()
     said = [line for line in finished[1] if line.startswith("task ")]
-    assert len(said) == 4 and said[0].startswith("task 1/2  epoch 1/2")
+    assert len(said) == 4 and said[0].startswith("task 0 (1/2)  epoch 1/2")
 
 
 def test_a_finished_run_prints_its_table_and_trains_nothing(finished, tmp_path, monkeypatch, capsys, plain_picture):
@@ -92,7 +92,7 @@ def test_a_finished_run_prints_its_table_and_trains_nothing(finished, tmp_path, 
     monkeypatch.setattr(experiment_module.Experiment, "_train", lambda *args: pytest.fail("trained again"))
     results = run(base, method="simclr", **DISTILLED, say=lines.append)
     assert results == finished[2]
-    assert "continues, 2 tasks done" in lines[0] and "average accuracy" in capsys.readouterr().out
+    assert "finished before" in lines[0] and "average accuracy" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in base.rglob("final.ckpt")} == before
 
 

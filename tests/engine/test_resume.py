@@ -200,7 +200,7 @@ def files(folder):
 
 def test_kill_9(references, tmp_path):
     settings = {**METHODS["byol"], "checkpoint_minutes": 0}
-    for moment in ("task 1/2  epoch 1/2", "After task 1/2"):
+    for moment in ("task 0 (1/2)  epoch 1/2", "After task 0"):
         process = start(tmp_path, **settings)
         read_until(process, moment)
         process.send_signal(signal.SIGKILL)
@@ -213,7 +213,7 @@ def test_kill_9(references, tmp_path):
 def test_sigterm_saves_and_exits_143(references, tmp_path):
     settings = {**METHODS["byol"], "checkpoint_frequency": 100}  # so that nothing but the signal saves
     process = start(tmp_path, **settings)
-    read_until(process, "task 2/2  epoch 1/2")
+    read_until(process, "task 1 (2/2)  epoch 1/2")
     process.send_signal(signal.SIGTERM)
     process.stdout.read()
     process.stdout.close()
