@@ -2,8 +2,8 @@
 
     python benchmarks/drift.py experiments/results/cifar10 --data_dir DIR
 
-1 means the same features up to rotation and scale (Kornblith et al. 2019, eq. 3). Distillation should hold it up. One row
-for each finished experiment in the folder, on 2,000 validation images.
+1 means the same features up to rotation and scale (Kornblith et al. 2019, eq. 3). Distillation should hold it up. One
+row for each finished experiment in the folder, on 2,000 validation images.
 """
 
 from __future__ import annotations

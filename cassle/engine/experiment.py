@@ -83,8 +83,8 @@ class Experiment:
         warm_up, epochs = self.plan.optimization.warmup_epochs, self.plan.training.max_epochs
         if self.plan.optimization.scheduler == "warmup_cosine" and warm_up >= epochs:
             self.say(
-                f"Note: --warmup_epochs {warm_up:g} is not shorter than --max_epochs {epochs}: the learning rate rises to "
-                "the end of every task."
+                f"Note: --warmup_epochs {warm_up:g} is not shorter than --max_epochs {epochs}: the learning rate rises "
+                "to the end of every task."
             )
 
     # The chain of tasks ---------------------------------------------------------------------------------------------

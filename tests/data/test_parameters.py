@@ -53,7 +53,7 @@ def test_jitter_is_distributed_as_torchvisions():
     permutations = torch.unique(params.order, dim=0, return_counts=True)[1]
     assert len(permutations) == 24
     assert permutations.min() > 40  # 83 expected
-    assert 0.1 <= params.sigma.min() and params.sigma.max() <= 2.0
+    assert params.sigma.min() >= 0.1 and params.sigma.max() <= 2.0
 
 
 def test_chances_are_kept():

@@ -13,12 +13,13 @@ import pytest
 from cassle import processes
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [
-    sys.executable, "main_continual.py", "--method", "byol", "--distiller", "auto", "--backbone", "tiny", "--width", "4",
-    "--num_tasks", "2", "--max_epochs", "2", "--batch_size", "32", "--output_dim", "16", "--proj_hidden_dim", "16",
-    "--pred_hidden_dim", "16", "--distill_proj_hidden_dim", "16", "--disable_linear_eval", "--few_labels", "0",
-    "--num_threads", "1", "--accelerator", "cpu", "--devices", "2", "--strategy", "ddp", "--checkpoint_minutes", "0",
-]  # fmt: skip
+FLAGS = """
+    --method byol --distiller auto --backbone tiny --width 4 --num_tasks 2 --max_epochs 2 --batch_size 32
+    --output_dim 16 --proj_hidden_dim 16 --pred_hidden_dim 16 --distill_proj_hidden_dim 16
+    --disable_linear_eval --few_labels 0 --num_threads 1 --accelerator cpu --devices 2 --strategy ddp
+    --checkpoint_minutes 0
+"""
+COMMAND = [sys.executable, "main_continual.py", *FLAGS.split()]
 
 
 def start(folder: Path) -> subprocess.Popen:
