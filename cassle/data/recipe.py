@@ -102,19 +102,19 @@ class Augmentation:
     """The views of one image: every value is one number for all views, or a list with one number per view.
 
     Args:
-        num_crops: views per image (default 2).
-        brightness: largest relative change of brightness (default 0.4).
-        contrast: largest relative change of contrast (default 0.4).
-        saturation: largest relative change of saturation (default 0.2).
-        hue: largest shift of the hue in turns of the colour circle, 0 to 0.5 (default 0.1).
-        gaussian_prob: chance of a Gaussian blur, sigma 0.1 to 2 pixels (default 0.5).
-        solarization_prob: chance of inverting the pixels from 128 on (default 0).
-        min_scale: smallest crop as a fraction of the image's area (default 0.08).
-        max_scale: largest crop as a fraction of the image's area (default 1).
+        num_crops: views per image.
+        brightness: largest relative change of brightness.
+        contrast: largest relative change of contrast.
+        saturation: largest relative change of saturation.
+        hue: largest shift of the hue in turns of the colour circle, 0 to 0.5.
+        gaussian_prob: chance of a Gaussian blur, sigma 0.1 to 2 pixels.
+        solarization_prob: chance of inverting the pixels from 128 on.
+        min_scale: smallest crop as a fraction of the image's area.
+        max_scale: largest crop as a fraction of the image's area.
         size: side of a view in pixels (default: the benchmark's image size).
-        color_jitter_prob: chance of colour jitter (default 0.8).
-        gray_scale_prob: chance of a view without colour (default 0.2).
-        horizontal_flip_prob: chance of a left-right flip (default 0.5).
+        color_jitter_prob: chance of colour jitter.
+        gray_scale_prob: chance of a view without colour.
+        horizontal_flip_prob: chance of a left-right flip.
 
     Raises:
         ConfigError: a list has neither 1 nor num_crops values, or a value is out of range.
