@@ -18,6 +18,7 @@ from cassle.engine.handoff import Handoff
 from cassle.engine.interruption import Interruption
 from cassle.engine.ledger import Ledger, Rows, TaskRecord
 from cassle.engine.plan import Plan
+from cassle.engine.results import results_of
 from cassle.engine.task import train_task
 from cassle.engine.trainer import quiet
 from cassle.engine.wandb_run import WandBRun
@@ -230,23 +231,9 @@ class Experiment:
         if record.rows:
             means = "  ".join(f"{probe} {100 * sum(row) / len(row):.1f} %" for probe, row in record.rows.items())
             self.say(f"After task {task} ({task + 1}/{self.plan.data.num_tasks}), mean over all tasks: {means}")
-            report.write(self.folder.path, self._results(ledger), self.plan.name)
+            report.write(self.folder.path, results_of(self.plan, ledger), self.plan.name)
             if run is not None:
                 run.task(task, record.rows)
-
-    def _results(self, ledger: Ledger) -> dict[str, Any]:
-        rows = [record.rows for record in ledger.tasks if record.rows]
-        matrix = {probe: [row[probe] for row in rows] for probe in ledger.random}
-        protocol = {
-            **self.plan.evaluation.describe(),
-            "method": self.plan.method,
-            "distiller": self.plan.distiller,
-            "backbone": self.plan.backbone,
-            "dataset": self.plan.data.dataset,
-            "split_strategy": self.plan.data.split_strategy,
-            "seed": self.plan.run.seed,
-        }
-        return report.assemble(matrix, ledger.random, protocol, self.plan.data.num_tasks)
 
     def _close(self, ledger: Ledger, run: WandBRun | None) -> dict[str, Any]:
         if not self.writes:
@@ -257,7 +244,7 @@ class Experiment:
             if run is not None:
                 run.finish({"probes": {}})
             return {}
-        results = self._results(ledger)
+        results = results_of(self.plan, ledger)
         report.write(self.folder.path, results, self.plan.name)
         report.print_table(results, self.plan.name)
         self.say(f"Results, plots and checkpoints: {self.folder.path}")

@@ -40,7 +40,7 @@ def _draw(results: dict[str, Any], title: str) -> bytes:
     rows = [row for probe in probes.values() for row in (probe["random"], *probe["accuracy_matrix"])]
     top = 100 * max(max(row) for row in rows)  # one colour scale for all panels
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes, (name, probe) in zip(grid, probes.items(), strict=False):
+    for axes, (name, probe) in zip(grid[: len(probes)], probes.items(), strict=True):
         _panel(axes, name, probe, tasks, top)
     for axes in grid[len(probes) :]:
         axes.remove()

@@ -33,4 +33,5 @@ def test_all_problems_together():
 
 
 def test_the_ends_of_the_ranges_are_allowed():
-    Optimization(weight_decay=0.0, momentum=0.0, warmup_epochs=0, warmup_start_lr=0.0, min_lr=0.0)
+    lowest = Optimization(weight_decay=0.0, momentum=0.0, warmup_epochs=0, warmup_start_lr=0.0, min_lr=0.0)
+    assert lowest.momentum == 0 and lowest.lr_at(100, total_steps=100, steps_per_epoch=10) == 0

@@ -1,0 +1,25 @@
+"""From the ledger to the content of ``results.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cassle.engine.ledger import Ledger
+from cassle.engine.plan import Plan
+from cassle.evaluation import report
+
+
+def results_of(plan: Plan, ledger: Ledger) -> dict[str, Any]:
+    """Return accuracy matrices, their summaries and the protocol of the tasks that are done."""
+    rows = [record.rows for record in ledger.tasks if record.rows]
+    matrix = {probe: [row[probe] for row in rows] for probe in ledger.random}
+    protocol = {
+        **plan.evaluation.describe(),
+        "method": plan.method,
+        "distiller": plan.distiller,
+        "backbone": plan.backbone,
+        "dataset": plan.data.dataset,
+        "split_strategy": plan.data.split_strategy,
+        "seed": plan.run.seed,
+    }
+    return report.assemble(matrix, ledger.random, protocol, plan.data.num_tasks)
