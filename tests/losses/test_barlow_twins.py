@@ -29,12 +29,18 @@ def oracle(z1, z2, lamb, scale):
     return scale * total
 
 
+@pytest.mark.parametrize(("n", "dim"), [(9, 4), (4, 9), (4, 4)])  # C itself, or the two smaller matrices
 @pytest.mark.parametrize(("lamb", "scale"), [(5e-3, 0.025), (0.5, 1.0)])
-def test_is_equation_1(lamb, scale):
-    z1, z2 = views(0)
+def test_is_equation_1(lamb, scale, n, dim):
+    z1, z2 = views(0, n=n, dim=dim)
     z1 = 3 * z1 + 5
     found = barlow_twins(z1, z2, lamb=lamb, scale_loss=scale).item()
     assert found == pytest.approx(oracle(z1, z2, lamb, scale), rel=1e-10)
+
+
+def test_gradient_is_that_of_equation_1_with_fewer_samples_than_features():
+    z1, z2 = (z.requires_grad_() for z in views(1, n=4, dim=9))
+    torch.autograd.gradcheck(barlow_twins, (z1, z2))
 
 
 def test_standardises_as_batch_norm_does():
