@@ -40,7 +40,7 @@ def test_is_equation_1(lamb, scale, n, dim):
 
 def test_gradient_is_that_of_equation_1_with_fewer_samples_than_features():
     z1, z2 = (z.requires_grad_() for z in views(1, n=4, dim=9))
-    torch.autograd.gradcheck(barlow_twins, (z1, z2))
+    assert torch.autograd.gradcheck(barlow_twins, (z1, z2))
 
 
 def test_standardises_as_batch_norm_does():
