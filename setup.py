@@ -24,6 +24,7 @@ setup(
         "torchmetrics",
         "einops",
         "scikit-learn",
+        "safetensors",
         "jaxtyping",  # shapes in signatures; checked at run time in tests only
         "jsonargparse[signatures]",
         "rich",

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -18,6 +19,7 @@ SOLVED = {
     "optimizer", "lr", "lars", "exclude_bias_n_norm", "weight_decay", "scheduler", "lr_decay_steps", "batch_size",
     "max_epochs", "precision", "name", "project", "entity", "wandb", "offline", "classifier_lr", "method",
     "accelerator", "strategy", "sync_batchnorm", "experiment_dir", "base_experiment_dir", "checkpoint_dir",
+    "checkpoint_frequency", "check_val_every_n_epoch", "devices", "num_nodes", "trainer",
 }  # fmt: skip
 
 
@@ -84,6 +86,9 @@ def _train(values: dict[str, Any], modes: set[str]) -> None:
     from cassle.engine.plan import Plan
 
     values, problems = upstream_spelling(values, _note)
+    for name in ("mean", "std"):
+        if name in values:
+            values[f"image_{name}"] = values.pop(name)
     if problems and "dry_run" not in modes:
         raise ConfigError([*problems, *_problems(lambda: Plan(values))])
     if "print_config" in modes:
@@ -110,6 +115,9 @@ def _probe(values: dict[str, Any], modes: set[str]) -> None:
         )
     if "gpus" in values:
         values["device"] = f"cuda:{gpus[0]}" if (gpus := values.pop("gpus")) else "cpu"
+    checkpoint = values.get("pretrained_feature_extractor")
+    if "domain" in values and isinstance(checkpoint, str):  # the probes of each domain in a file of their own
+        values.setdefault("output", str(Path(checkpoint).with_name(f"linear-{values['domain']}.json")))
     if modes & {"print_config", "dry_run"}:
         refused = [*([] if "dry_run" in modes else problems), *wrong_settings(values)]
         if refused:

@@ -9,8 +9,11 @@ from typing import Any
 
 import yaml
 
+from cassle.data import BENCHMARKS
+from cassle.distill import DISTILLERS
 from cassle.engine.settings import ALIASES
 from cassle.errors import ConfigError
+from cassle.methods import METHODS
 
 #: upstream flags that ask for what is always done; named in a note when they are given
 SETTLED = {
@@ -19,17 +22,45 @@ SETTLED = {
     "dali_device": "the resident engine makes the views",
     "encode_indexes_into_labels": "batches always carry the sample indexes",
     "multiple_trainloader_mode": "an epoch is as long as the task's data",
+    "distiller_library": "there is one library of distillers",
 }
-#: upstream flags for which there is something else
+UMAP = "there are no UMAP plots in this version; leave the flag out."
+CLASSIFIER = "Kaizen's classifier is not in this version; leave the flag out."
+REPLAY = "Kaizen's replay is not in this version; leave the flag out."
+#: upstream flags that cannot be had, or for which there is something else
 REPLACED = {
     "resume_from_checkpoint": "give the same command again: a run continues by itself.",
     "dali": "there is no DALI engine in this version; leave the flag out to use the resident engine.",
-    "auto_umap": "there are no UMAP plots in this version; leave the flag out.",
-    "supervised": "supervised contrastive learning is not part of this version.",
-    "multicrop": "multi-crop is not part of this version; leave the flag out.",
+    "auto_umap": UMAP, "auto_umap_dir": UMAP, "auto_umap_frequency": UMAP,
+    "debug_augmentations": "views are not written to files in this version; leave the flag out.",
+    "semi_supervised": "a probe with few labels is part of every evaluation; --few_labels sets them per class.",
+    "no_distill": "leave --distiller out, then nothing is distilled.",
+    "no_continual_learning": "every task continues from the one before; leave the flag out.",
+    "classifier_training": CLASSIFIER, "classifier_stop_gradient": CLASSIFIER, "classifier_loss_weight": CLASSIFIER,
+    "classifier_layers": CLASSIFIER, "distiller_classifier": CLASSIFIER,
+    "replay": REPLAY, "replay_proportion": REPLAY, "replay_memory_bank_size": REPLAY, "replay_batch_size": REPLAY,
+    "online_evaluation_classifier_layers": "the online probe is one linear layer; leave the flag out.",
+    "feature_extractor_distill_no_predictior": "distillers have their predictor; leave the flag out.",
+}  # fmt: skip
+#: other code bases' names of a setting: Kaizen's, and solo-learn's crop_size
+RENAMED = {
+    "global_seed": "seed",
+    "online_eval_classifier_lr": "classifier_lr",
+    "online_evaluation_training_data_source": "online_eval_data",
+    "crop_size": "size",
 }
+#: flags that only Kaizen's scripts have; there --classifier_lr is the rate of Kaizen's classifier
+KAIZEN = {"distiller_library", "online_eval_classifier_lr", "classifier_training"}
+#: what Kaizen's SimCLR script sets although its SimCLR has no use for it
+UNUSED_BY_SIMCLR = ("pred_hidden_dim", "base_tau_momentum", "final_tau_momentum", "momentum_classifier")
+#: options of PL 1.5's Trainer that today's Trainer has as well
+TRAINER = {
+    "gradient_clip_val", "gradient_clip_algorithm", "deterministic", "benchmark", "log_every_n_steps", "profiler",
+    "detect_anomaly", "limit_val_batches", "val_check_interval",
+}  # fmt: skip
 #: PL 1.5 spellings of a value
 PRECISIONS = {"16": "16-mixed", "32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
+SMALL_CROPS = 6  # upstream's --multicrop: 2 large and 6 small views
 NUMBER = re.compile(r"[-+]?(\d|\.\d)")
 
 
@@ -77,14 +108,39 @@ def _grouped(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def upstream_spelling(values: dict[str, Any], note: Callable[[str], object]) -> tuple[dict[str, Any], list[str]]:
-    """Translate the flags and values of CaSSLe's and PL 1.5's command lines; return them and what cannot be had."""
+    """Translate the flags and values of CaSSLe's, Kaizen's and PL 1.5's command lines.
+
+    Args:
+        values: settings by name.
+        note: takes a line for each flag that is not needed.
+
+    Returns:
+        The settings in today's spelling, and one sentence for each wish that cannot be had.
+
+    Raises:
+        ConfigError: a component's name is written in another way, or a setting is given under two names.
+    """
     values, problems = dict(values), []
+    _refuse_misspelt(values)
+    _translate_kaizen(values, problems, note)
     for name, reason in SETTLED.items():
         if values.pop(name, None) is not None:
             note(f"Note: --{name} is not needed: {reason}.")
     for name, reason in REPLACED.items():
-        if values.pop(name, None) is not None:
+        if _asked(values.pop(name, None)):
             problems.append(f"--{name}: {reason}")
+    if _asked(values.pop("supervised", None)):
+        if values.get("method") == "simclr":
+            values["method"] = "supcon"
+        else:
+            problems.append("--supervised: makes --method simclr to supcon; there is no other supervised method.")
+    if _asked(values.pop("multicrop", None)):
+        values.setdefault("num_small_crops", SMALL_CROPS)
+    if isinstance(values.get("num_crops_per_aug"), list):  # solo-learn's: one number for each augmentation
+        values["num_crops_per_aug"] = sum(int(n) for n in values["num_crops_per_aug"] if str(n).isdecimal())
+    if options := {name: values.pop(name) for name in TRAINER & values.keys()}:
+        typed = {name: yaml.safe_load(value) if isinstance(value, str) else value for name, value in options.items()}
+        values["trainer"] = {**typed, **values.get("trainer", {})}
     if values.get("accelerator") in ("ddp", "dp", "ddp2", "ddp_spawn"):
         values["strategy"], values["accelerator"] = "ddp", "auto"
     if "precision" in values:
@@ -94,7 +150,55 @@ def upstream_spelling(values: dict[str, Any], note: Callable[[str], object]) -> 
         values["gpus"] = [
             word for part in (gpus if isinstance(gpus, list) else [gpus]) for word in str(part).split(",")
         ]
+    if values.get("split_strategy") == "domain" and "num_tasks" not in values:  # as upstream's linear scripts
+        domains = BENCHMARKS[values["dataset"]].domains if values.get("dataset") in BENCHMARKS else ()
+        if domains:
+            values["num_tasks"] = 1 if values.get("domain") else len(domains)
     return values, problems
+
+
+def _asked(value: Any) -> bool:
+    return value not in (None, False) and str(value).lower() != "false"
+
+
+def _refuse_misspelt(values: dict[str, Any]) -> None:
+    """Refuse a component's name that differs from a known one in capitals and underscores only."""
+
+    def squeezed(name: str) -> str:
+        return re.sub(r"[-_]", "", name).lower()
+
+    problems = []
+    for registry in (METHODS, DISTILLERS, BENCHMARKS):
+        name = str(values.get(registry.flag))
+        meant = [known for known in registry if squeezed(known) == squeezed(name)]
+        if meant and name not in registry:
+            problems.append(f"--{registry.flag} {name}: unknown. Did you mean '{meant[0]}'?")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _translate_kaizen(values: dict[str, Any], problems: list[str], note: Callable[[str], object]) -> None:
+    """Bring Kaizen's names to today's, in place."""
+    if KAIZEN & values.keys():
+        if _asked(values.pop("classifier_lr", None)):
+            problems.append(f"--classifier_lr: {CLASSIFIER}")
+        for name in UNUSED_BY_SIMCLR if values.get("method") == "simclr" else ():
+            if values.pop(name, None) is not None:
+                note(f"Note: --{name} is not used: simclr has none.")
+    if "online_evaluation" in values and not _asked(values.pop("online_evaluation")):
+        values["disable_online_eval"] = True
+    for name in [name for name in values if name.startswith("classifier_distill_")]:
+        del values[name]
+        problems.append(f"--{name}: {CLASSIFIER}")
+    prefix = "feature_extractor_"
+    feature = {n: n.removeprefix(prefix) for n in values if n.startswith(f"{prefix}distill_") and n not in REPLACED}
+    renamed = {name: new for name, new in {**RENAMED, **feature}.items() if name in values}
+    if twice := [
+        f"--{name} and --{new}: are the same flag; give one." for name, new in renamed.items() if new in values
+    ]:
+        raise ConfigError(twice)
+    for name, new in renamed.items():
+        values[new] = values.pop(name)
 
 
 def collect(argv: Sequence[str]) -> tuple[dict[str, Any], set[str]]:

@@ -133,12 +133,11 @@ def test_upstreams_flags_are_understood(name):
 
 
 def test_what_cannot_be_had_is_said(capsys):
-    err = problems(capsys, "--dali --auto_umap --supervised --multicrop --resume_from_checkpoint a.ckpt --lrr 3")
+    err = problems(capsys, "--dali --auto_umap --supervised --resume_from_checkpoint a.ckpt --lrr 3")
     for part in (
         "--dali: there is no DALI",
         "--auto_umap:",
         "--supervised:",
-        "--multicrop:",
         "give the same command again",
         "'lr'?",
     ):
@@ -170,9 +169,9 @@ def test_all_mistakes_are_told_at_once(capsys):
 def test_contradictions_are_told_with_the_rest(capsys):
     err = problems(
         capsys,
-        "--lars --optimizer adam --task_idx 1 --max_epochs 0 --num_crops 3 --gaussian_prob 1.0 2.0 --dateset digits",
+        "--lars --optimizer adam --task_idx -1 --max_epochs 0 --num_crops 3 --gaussian_prob 1.0 2.0 --dateset digits",
     )
-    assert "--lars: works with --optimizer sgd" in err and "--pretrained_model CHECKPOINT" in err
+    assert "--lars: works with --optimizer sgd" in err and "--task_idx -1: must be at least 0" in err
     assert "--max_epochs 0" in err and "--gaussian_prob 1.0 2.0: 2 values for 3 views" in err and "'dataset'?" in err
 
 
@@ -181,15 +180,15 @@ def test_contradictions_are_told_with_the_rest(capsys):
     [
         (
             "--method barlow",
-            "--method barlow: unknown. Did you mean 'barlow_twins'? Known: simclr, barlow_twins, byol.",
+            "--method barlow: unknown. Did you mean 'barlow_twins'? Known: simclr, supcon, mocov2plus,",
         ),
         ("--distiller predictve --method byol", "--distiller predictve: unknown. Did you mean 'predictive'?"),
         ("--backbone resnet81", "--backbone resnet81: unknown. Did you mean 'resnet18'?"),
         ("--encoder resnet81", "--backbone resnet81: unknown."),
         ("--dataset cifar01", "--dataset cifar01: unknown. Did you mean 'cifar"),
         (
-            "--method byol --distiller decorrelative",
-            "made for barlow_twins; with --method byol use predictive (or auto).",
+            "--method byol --distiller knowledge",
+            "--distiller knowledge: needs prototypes, which swav, ",
         ),
     ],
 )
@@ -206,9 +205,9 @@ def test_a_wrong_choice_is_told_with_the_rest(capsys, flags, message):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("--method simclr --pred_hidden_dim 3", "--pred_hidden_dim: belongs to --method byol, not simclr."),
+        ("--method simclr --scale_loss 3", "--scale_loss: belongs to --method barlow_twins, not simclr."),
         ("--distill_lamb 2", "--distill_lamb: needs --distiller."),
-        ("--distill_temperature 2", "--distill_temperature: needs --distiller contrastive."),
+        ("--distill_temperature 2", "--distill_temperature: needs --distiller contrastive or knowledge."),
         ("--method byol --distiller auto --distill_gather",
          "--distill_gather: belongs to --distiller contrastive or decorrelative, not predictive."),
         ("--backbone resnet50 --width 2", "--width: belongs to --backbone tiny, not resnet50."),
@@ -293,6 +292,28 @@ def test_a_gpu_that_is_not_there(capsys, tmp_path, main, more):
     code, _, err = run(capsys, line, main)
     assert code == 2 and "no such CUDA device (0 found)" in err and "cpu" in err.lower()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [("1", "--task_idx 1: needs --pretrained_model CHECKPOINT"), ("4", "--task_idx 4: must be 0, or 1")],
+)
+def test_a_task_that_cannot_be_the_first_stops_a_run(capsys, tmp_path, flags, message):
+    line = f"{SMALL} --base_experiment_dir {tmp_path} --task_idx {flags}"
+    assert message in problems(capsys, line)
+    code, out, _ = run(capsys, f"{line} --dry_run")
+    assert code == 0 and f"warning: {message}" in out and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", ["--image_mean 0.1 0.2 0.3 --image_std 1 1 2", "--mean 0.1 0.2 0.3 --std 1 1 2"])
+def test_statistics_of_the_images(capsys, flag):
+    code, out, _ = run(capsys, f"{flag} --print_config")
+    assert code == 0 and yaml.safe_load(out)["image_mean"] == [0.1, 0.2, 0.3]
+    recipe = Plan(yaml.safe_load(out)).eval_recipe
+    assert (recipe.mean, recipe.std) == ((0.1, 0.2, 0.3), (1, 1, 2))
+    assert "give three positive numbers" in problems(
+        capsys, f"{flag} --std 1 1 --image_std 1 1".replace("--std 1 1 2", "")
+    )
 
 
 def test_missing_data_stops_a_run_before_it_leaves_a_trace(capsys, tmp_path):

@@ -43,3 +43,29 @@ def test_nothing_close_gets_no_hint(registry):
 def test_did_you_mean_takes_the_closest():
     assert did_you_mean("batchsize", ["batch_size", "size"]) == " Did you mean 'batch_size'?"
     assert did_you_mean("batchsize", []) == ""
+
+
+def member(name):
+    """Stand for a library of components: knows the names of even length."""
+    if len(name) % 2:
+        raise ConfigError(f"no {name}")
+    return lambda: name
+
+
+@pytest.fixture
+def family():
+    return Registry("shape", {"square": "fractions:Fraction"}, families={"poly/": f"{__name__}:member"})
+
+
+def test_a_family_resolves_what_follows_its_prefix(family):
+    assert family["poly/gons"]() == "gons" and family.canonical("poly/gons") == "poly/gons"
+    assert "poly/gons" in family and "poly/gon" not in family and "gons" not in family and 3 not in family
+    with pytest.raises(ConfigError, match="no gon"):
+        family.canonical("poly/gon")
+
+
+def test_a_family_is_named_but_not_listed(family):
+    assert list(family) == ["square"] and len(family) == 1
+    with pytest.raises(ConfigError) as caught:
+        family["circle"]
+    assert str(caught.value) == "--shape circle: unknown. Known: square, poly/NAME."

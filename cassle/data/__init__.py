@@ -8,6 +8,11 @@ BENCHMARKS = Registry(
         "digits": "cassle.data.benchmarks:DIGITS",
         "cifar10": "cassle.data.benchmarks:CIFAR10",
         "cifar100": "cassle.data.benchmarks:CIFAR100",
+        "stl10": "cassle.data.benchmarks:STL10",
+        "tinyimagenet": "cassle.data.benchmarks:TINYIMAGENET",
+        "imagenet": "cassle.data.benchmarks:IMAGENET",
+        "imagenet100": "cassle.data.benchmarks:IMAGENET100",
+        "domainnet": "cassle.data.benchmarks:DOMAINNET",
         "custom": "cassle.data.benchmarks:CUSTOM",
     },
 )

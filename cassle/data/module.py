@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,8 @@ from cassle.data.benchmarks import Benchmark, Location, Part
 from cassle.data.source import Images
 from cassle.data.splits import CLASS_SEED, Split, class_order, split_by_class, split_by_data, split_by_domain
 from cassle.errors import ConfigError, DataError
+
+EMPTY = torch.empty(0, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ class TaskData:
         val_dir: str = "val",
         download: bool = False,
         no_labels: bool = False,
+        domain: str | None = None,
+        image_mean: list[float] | None = None,
+        image_std: list[float] | None = None,
         num_tasks: Count = 5,
         split_strategy: Literal["class", "data", "domain"] = "class",
         split_seed: Seed | None = None,
@@ -68,12 +74,16 @@ class TaskData:
         """Describe the data.
 
         Args:
-            dataset: name of the benchmark: digits, cifar10, cifar100, or custom.
+            dataset: name of the benchmark: digits, cifar10, cifar100, stl10, tinyimagenet, imagenet, imagenet100,
+                domainnet, or custom.
             data_dir: folder of the data set.
-            train_dir: training folder below data_dir (custom).
-            val_dir: validation folder below data_dir (custom).
-            download: fetch the data set into data_dir if it is not there (cifar10, cifar100).
+            train_dir: training folder below data_dir (trees of class folders).
+            val_dir: validation folder below data_dir (trees of class folders).
+            download: fetch the data set into data_dir if it is not there (cifar10, cifar100, stl10).
             no_labels: the images lie flat in one folder, without labels (custom).
+            domain: use the images of this domain only (domainnet, digits).
+            image_mean: mean per channel of images in [0, 1] (--mean is the same flag); default: the benchmark's.
+            image_std: standard deviation per channel, likewise (--std is the same flag).
             num_tasks: number of tasks.
             split_strategy: class = new classes, data = random parts, domain = new domains in every task.
             split_seed: seed of the order of classes (default 5) or of the random parts (default 42).
@@ -83,8 +93,10 @@ class TaskData:
         Raises:
             ConfigError: a value is out of range, or two settings contradict each other.
         """
-        self.benchmark: Benchmark = BENCHMARKS[dataset]
         self.dataset = BENCHMARKS.canonical(dataset)
+        self.benchmark: Benchmark = BENCHMARKS[dataset]
+        statistics = {"mean": image_mean, "std": image_std}
+        self.benchmark = replace(self.benchmark, **{name: tuple(value) for name, value in statistics.items() if value})
         problems = [*out_of_range(TaskData, locals()).values()]
         if self.benchmark.needs_data_dir and data_dir is None:
             problems.append(f"--dataset {dataset}: needs --data_dir, the folder that holds it.")
@@ -92,17 +104,36 @@ class TaskData:
             problems.append(f"--no_labels: is for --dataset custom; {dataset} has labels.")
         if no_labels and split_strategy == "class":
             problems.append("--split_strategy class: needs labels; with --no_labels use --split_strategy data.")
-        if num_tasks >= 1 and split_strategy == "class" and self.benchmark.num_classes:
-            try:
-                class_order(self.benchmark.num_classes, num_tasks)
-            except ConfigError as error:
-                problems += error.problems
+        if split_strategy == "class" and not self.benchmark.labelled:
+            problems.append(
+                f"--split_strategy class: most training images of {dataset} have no label; use --split_strategy data."
+            )
+        if download and not self.benchmark.downloads:
+            problems.append(f"--download: there is no download of {dataset}; leave the flag out.")
+        if domain is not None and domain not in self.benchmark.domains:
+            known = ", ".join(self.benchmark.domains)
+            problems.append(f"--domain {domain}: " + (f"must be one of {known}." if known else f"{dataset} has none."))
+        elif num_tasks >= 1:
+            problems += self._task_problems(num_tasks, split_strategy, [domain] if domain else self.benchmark.domains)
         if problems:
             raise ConfigError(problems)
-        self.location = Location(data_dir, train_dir, val_dir, download, no_labels, split_strategy == "domain")
+        by_domain = domain is not None or split_strategy == "domain"
+        self.location = Location(data_dir, train_dir, val_dir, download, no_labels, by_domain)
+        self.domain = domain
         self.num_tasks, self.split_strategy, self.split_seed = num_tasks, split_strategy, split_seed
         self.storage_size, self.num_workers = storage_size, num_workers
         self._parts: tuple[Part, Part | None] | None = None
+
+    def _task_problems(self, num_tasks: int, strategy: str, domains: Sequence[str]) -> list[str]:
+        """Return why the data cannot be cut into so many tasks, as far as that is known without the data."""
+        try:
+            if strategy == "class" and self.benchmark.num_classes:
+                class_order(self.benchmark.num_classes, num_tasks)
+            elif strategy == "domain":
+                split_by_domain(EMPTY, EMPTY, domains, num_tasks)
+        except ConfigError as error:
+            return error.problems
+        return []
 
     @property
     def class_seed(self) -> int:
@@ -120,24 +151,32 @@ class TaskData:
             DataError: folders or files are missing.
         """
         if self._parts is None:
-            train, val = self.benchmark.read(self.location, "train"), self.benchmark.read(self.location, "val")
+            train, val = (self._read(part) for part in ("train", "val"))
             if val is not None and val.classes != train.classes:
                 odd = sorted(set(val.classes) ^ set(train.classes))
                 raise DataError(f"Class folders differ between train and val: {', '.join(odd[:8])}. Make them equal.")
             self._parts = train, val
         return self._parts
 
+    def _read(self, part: str) -> Part | None:
+        found, expected = self.benchmark.read(self.location, part), self.benchmark.num_classes
+        if expected and len(found.classes) != expected:
+            raise DataError(
+                f"--dataset {self.dataset}: {len(found.classes)} classes in {self.location.data_dir}, {expected} "
+                "expected. Complete the data, or give what you have to --dataset custom."
+            )
+        return found if self.domain is None else found.of_domain(self.domain)
+
     def split(self, train: Images | None = None, val: Images | None = None) -> Split:
         """Return the split of the indexed samples, or of the loaded ones, from which damaged images are gone."""
         first, second = self.parts()
-        empty = torch.empty(0, dtype=torch.int64)
         train = train or first.source
         val = val or (second.source if second else None)
         if self.split_strategy == "class":
-            targets = val.targets if val else empty
+            targets = val.targets if val else EMPTY
             return split_by_class(train.targets, targets, len(first.classes), self.num_tasks, self.split_seed)
         if self.split_strategy == "domain":
-            return split_by_domain(train.domains, val.domains if val else empty, first.domains, self.num_tasks)
+            return split_by_domain(train.domains, val.domains if val else EMPTY, first.domains, self.num_tasks)
         return split_by_data(len(train.targets), len(val.targets) if val else 0, self.num_tasks, self.split_seed)
 
     def storage_side(self, size: int) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from cassle.checks import Count, Share, Whole, out_of_range
 from cassle.errors import ConfigError
 
 Triple = tuple[float, float, float]
@@ -19,6 +20,8 @@ _PROBABILITIES = {
     "flip_prob": "horizontal_flip_prob",
 }
 _STRENGTHS = ("brightness", "contrast", "saturation")
+# The flags that take one value for all views or one per view.
+_PER_VIEW = ("min_scale", "max_scale", "size", "hue", *_STRENGTHS, *_PROBABILITIES.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,7 @@ class Recipe:
         flip_prob: chance of a left-right flip.
         mean: mean per channel of images in [0, 1].
         std: standard deviation per channel of images in [0, 1].
+        local: a small crop, which only the student sees; a teacher sees the others.
 
     Raises:
         ConfigError: one or more values are out of range; every one of them is named.
@@ -63,6 +67,7 @@ class Recipe:
     flip_prob: float = 0.5
     mean: Triple
     std: Triple
+    local: bool = False
 
     def __post_init__(self) -> None:
         problems = list(self._problems())
@@ -101,8 +106,15 @@ class Recipe:
 class Augmentation:
     """The views of one image: every value is one number for all views, or a list with one number per view.
 
+    With multi-crop (SwAV, section 3.2) small crops follow the ``num_crops`` large ones; they have the last large view's
+    values except for size and scale.
+
     Args:
-        num_crops: views per image.
+        num_crops: full-size views per image.
+        num_small_crops: further, small views per image (multi-crop); simclr, swav and dino take them.
+        small_crop_size: side of a small view in pixels; default: 3/7 of size, as 96 of 224.
+        min_scale_small: smallest small crop as a fraction of the image's area.
+        max_scale_small: largest small crop as a fraction of the image's area.
         brightness: largest relative change of brightness.
         contrast: largest relative change of contrast.
         saturation: largest relative change of saturation.
@@ -123,7 +135,11 @@ class Augmentation:
     def __init__(
         self,
         *,
-        num_crops: int = 2,
+        num_crops: Count = 2,
+        num_small_crops: Whole = 0,
+        small_crop_size: Count | None = None,
+        min_scale_small: Share = 0.05,
+        max_scale_small: Share = 0.14,
         brightness: float | list[float] = 0.4,
         contrast: float | list[float] = 0.4,
         saturation: float | list[float] = 0.2,
@@ -137,10 +153,9 @@ class Augmentation:
         gray_scale_prob: float | list[float] = 0.2,
         horizontal_flip_prob: float | list[float] = 0.5,
     ) -> None:
-        if num_crops < 1:
-            raise ConfigError(f"--num_crops {num_crops}: an image needs at least one view; give a positive integer.")
-        given = {name: value for name, value in locals().items() if name not in ("self", "num_crops")}
-        problems = [
+        given = {name: value for name, value in locals().items() if name in _PER_VIEW}
+        problems = [*out_of_range(Augmentation, locals()).values()]
+        problems += [
             f"--{flag} {' '.join(map(str, value)) or '(empty)'}: {len(value)} values for {num_crops} views; "
             f"give 1 value or {num_crops} (--num_crops)."
             for flag, value in given.items()
@@ -148,12 +163,13 @@ class Augmentation:
         ]
         if problems:
             raise ConfigError(problems)
-        self.num_crops = num_crops
+        self.num_crops, self.num_small_crops, self.small_crop_size = num_crops, num_small_crops, small_crop_size
+        self.small_scale = (min_scale_small, max_scale_small)
         self._per_view = {flag: _spread(value, num_crops) for flag, value in given.items()}
         self.recipes(size=1, mean=(0.0,) * 3, std=(1.0,) * 3)  # out-of-range values are reported now, not mid-run
 
     def recipes(self, *, size: int, mean: Sequence[float], std: Sequence[float]) -> tuple[Recipe, ...]:
-        """Return one recipe per view.
+        """Return one recipe per view, the large ones first.
 
         Args:
             size: the benchmark's image size in pixels, for the views whose ``size`` was not given.
@@ -170,9 +186,20 @@ class Augmentation:
                 recipes.append(_recipe(view, size, tuple(mean), tuple(std)))
             except ConfigError as error:
                 problems += error.problems
+        if self.num_small_crops and not problems:
+            try:
+                recipes += [self._small(recipes[-1])] * self.num_small_crops
+            except ConfigError as error:
+                problems += [problem.replace("_scale ", "_scale_small ") for problem in error.problems]
         if problems:
             raise ConfigError(dict.fromkeys(problems))  # each once, in order
         return tuple(recipes)
+
+    def _small(self, large: Recipe) -> Recipe:
+        size = self.small_crop_size or max(1, round(large.size * 3 / 7))
+        if 1 < large.size < size:
+            raise ConfigError(f"--small_crop_size {size}: above the {large.size} pixels of a large view; give less.")
+        return replace(large, size=size, scale=self.small_scale, local=True)
 
 
 def _spread(value: object, views: int) -> list:

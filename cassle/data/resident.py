@@ -56,6 +56,7 @@ class ResidentLoader:
                 f"{len(members) // world_size} or less."
             )
         self.pixels, self.targets, self.members, self.recipes = pixels, targets, members, tuple(recipes)
+        self.num_large = sum(not recipe.local for recipe in self.recipes)
         self.batch_size, self.seed, self.task = batch_size, seed, task
         self.rank, self.world_size = rank, world_size
         self.step = 0  # the batch that comes next, counted from the start of the task
@@ -88,7 +89,7 @@ class ResidentLoader:
             draws = generator(self.seed, "augment", self.task, step, view, self.rank)
             parameters = draw(recipe, len(index), height, width, draws)
             views.append(make_view(images, parameters, recipe))
-        return Batch(index, views, self.targets[index])
+        return Batch(index, views, self.targets[index], self.num_large)
 
     def state_dict(self) -> dict[str, int]:
         """Return the position."""

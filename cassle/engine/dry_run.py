@@ -89,16 +89,19 @@ def _where(plan: Plan) -> str:
 
 def _views_per_second(plan: Plan, model: SSLMethod) -> float:
     """Time a training step (forward and backward) of a few images."""
-    draws = torch.Generator().manual_seed(0)
-    views = [torch.randn(PROBE_BATCH, 3, r.size, r.size, generator=draws) for r in plan.recipes]
-    batch = Batch(torch.arange(PROBE_BATCH), views, torch.zeros(PROBE_BATCH, dtype=torch.int64))
+    draws, images = torch.Generator().manual_seed(0), max(PROBE_BATCH, model.smallest_batch)
+    views = [torch.randn(images, 3, r.size, r.size, generator=draws) for r in plan.recipes]
+    large = sum(not recipe.local for recipe in plan.recipes)
+    batch = Batch(torch.arange(images), views, torch.zeros(images, dtype=torch.int64), large)
+    model.num_train = images
+    model.begin_task(0, None)
     seconds = []
     for _ in range(2):  # the first one warms up
         start = time.perf_counter()
         terms = model.losses(batch, model.forward_views(batch.views))
         torch.stack(list(terms.values())).sum().backward()
         seconds.append(time.perf_counter() - start)
-    return PROBE_BATCH * len(views) / min(seconds)
+    return images * len(views) / min(seconds)
 
 
 def _duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from cassle.atomic import atomic_write_text
+from cassle.checks import Count
 from cassle.data.module import TaskData
 from cassle.data.recipe import Recipe
 from cassle.engine.pretrained import Encoder, read_encoder
@@ -18,6 +19,7 @@ from cassle.engine.settings import Component, Schema, canonical_names
 from cassle.errors import CassleError, ConfigError
 from cassle.evaluation.encoder import accuracy_rows
 from cassle.evaluation.protocol import Evaluation
+from cassle.nn import BACKBONES
 
 
 class Offline:
@@ -28,21 +30,26 @@ class Offline:
         *,
         pretrained_feature_extractor: Path | None = None,
         backbone: str | None = None,
+        size: Count | None = None,
         device: str = "auto",
         output: Path | None = None,
     ) -> None:
         """Describe the evaluation.
 
         Args:
-            pretrained_feature_extractor: the checkpoint, a final.ckpt.
-            backbone: what it is believed to hold; checked if given (--encoder is the same flag).
+            pretrained_feature_extractor: the checkpoint: a final.ckpt, or exported .safetensors, which describe
+                themselves; or weights from elsewhere (torchvision, timm, solo-learn, CaSSLe, Kaizen, MoCo, DINO).
+            backbone: what it is believed to hold, checked if given; weights from elsewhere need it, and may need its
+                settings (--encoder is the same flag).
+            size: of weights from elsewhere, the side of the training images in pixels; default: 224. Their
+                --image_mean and --image_std are CIFAR-10's up to 64 pixels, else ImageNet's, unless given.
             device: auto = a GPU if there is one; or cpu, cuda, cuda:1, …
             output: JSON file that takes the results; default: linear.json beside the checkpoint.
 
         Raises:
-            ConfigError: no checkpoint is given, or there is no such file or device.
+            ConfigError: no checkpoint is given, or there is no such file, backbone or device.
         """
-        problems = _device_problems(device)
+        problems = [*_device_problems(device), *_backbone_problems(backbone)]
         if pretrained_feature_extractor is None:
             problems.append("--pretrained_feature_extractor: missing; give a checkpoint, e.g. task4/final.ckpt.")
         elif not pretrained_feature_extractor.is_file():
@@ -54,6 +61,15 @@ class Offline:
         self.device = device
         if device == "auto":
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _backbone_problems(name: str | None) -> list[str]:
+    try:
+        if name is not None:
+            BACKBONES.canonical(name)
+    except ConfigError as error:
+        return error.problems
+    return []
 
 
 def _device_problems(name: str) -> list[str]:
@@ -69,9 +85,18 @@ def _device_problems(name: str) -> list[str]:
     return []
 
 
-def schema() -> Schema:
-    """Return the settings of an offline evaluation."""
-    return Schema([Component("Encoder", Offline), Component("Data", TaskData), Component("Evaluation", Evaluation)])
+def schema(values: Mapping[str, Any] | None = None) -> Schema:
+    """Return the settings of an offline evaluation; with those of the backbone that ``values`` name, if they do."""
+    backbone = canonical_names(values or {}).get("backbone")
+    named = isinstance(backbone, str) and not _backbone_problems(backbone)
+    return Schema(
+        [
+            Component("Encoder", Offline),
+            *([Component(f"Backbone {backbone}", BACKBONES[backbone])] if named else []),
+            Component("Data", TaskData),
+            Component("Evaluation", Evaluation),
+        ]
+    )
 
 
 def missing_here(values: Mapping[str, Any]) -> list[str]:
@@ -80,7 +105,7 @@ def missing_here(values: Mapping[str, Any]) -> list[str]:
     Args:
         values: settings by name, in which :func:`wrong_settings` finds nothing.
     """
-    settings = schema()
+    settings = schema(values)
     resolved = settings.resolve(values)
     problems = _problems(Offline, settings, resolved)
     if "dataset" in values:
@@ -93,7 +118,7 @@ def missing_here(values: Mapping[str, Any]) -> list[str]:
 
 def wrong_settings(values: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the settings of an evaluation wherever it is done, one sentence each."""
-    settings = schema()
+    settings = schema(values)
     resolved, problems = settings.read(values)
     kinds = [TaskData, Evaluation] if "dataset" in values else [Evaluation]  # else the data is the checkpoint's
     return [*problems, *(problem for kind in kinds for problem in _problems(kind, settings, resolved))]
@@ -101,7 +126,7 @@ def wrong_settings(values: Mapping[str, Any]) -> list[str]:
 
 def problems_of(values: Mapping[str, Any]) -> list[str]:
     """Return everything that keeps :func:`evaluate_checkpoint` from starting, one sentence each."""
-    settings = schema()
+    settings = schema(values)
     return [*wrong_settings(values), *_problems(Offline, settings, settings.read(values)[0])]
 
 
@@ -121,14 +146,14 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
         say: takes the lines that are printed.
 
     Raises:
-        ConfigError: everything that is wrong with the settings, together.
+        ConfigError: everything that is wrong with the settings, together; or weights from elsewhere without a data set.
         CheckpointError: damaged, unsafe, or another architecture.
     """
-    given, settings = canonical_names(values), schema()
+    given, settings = canonical_names(values), schema(values)
     if problems := problems_of(given):
         raise ConfigError(problems)
     offline = Offline(**settings.arguments(Offline, settings.resolve(given)))
-    encoder, trained = read_encoder(offline.checkpoint, offline.backbone)
+    encoder, trained = _encoder(offline, given, settings)
     if "dataset" not in given:  # the same data, tasks and places as in training
         names = [name for name, owner in settings.owner.items() if owner is TaskData]
         given = {**{name: trained[name] for name in names if name in trained}, **given}
@@ -148,6 +173,18 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
         say(f"{probe:16} mean {100 * sum(row) / len(row):.1f} %   {tasks}")
     say(f"Written to {offline.output}")
     return results
+
+
+def _encoder(offline: Offline, given: Mapping[str, Any], settings: Schema) -> tuple[Encoder, dict[str, Any]]:
+    """Return the encoder, and the settings that it was trained with."""
+    make = BACKBONES[offline.backbone] if offline.backbone else None
+    resolved = settings.resolve(given)
+    chosen = {n: resolved[n] for n, owner in settings.owner.items() if owner is make and n in given}
+    statistics = {"size": resolved["size"], "mean": resolved["image_mean"], "std": resolved["image_std"]}
+    encoder, trained = read_encoder(offline.checkpoint, offline.backbone, **statistics, **chosen)
+    if not trained and "dataset" not in given:
+        raise ConfigError("--dataset: missing; weights from elsewhere do not say what to evaluate them on.")
+    return encoder, trained
 
 
 def _rows(encoder: Encoder, data: TaskData, evaluation: Evaluation) -> dict[str, list[float]]:

@@ -19,6 +19,7 @@ from cassle.engine.wandb_run import WandB
 from cassle.errors import CassleError, CheckpointError, ConfigError
 from cassle.evaluation.online import OnlineProbe
 from cassle.evaluation.protocol import Evaluation
+from cassle.methods import METHODS
 from cassle.methods.base import SSLMethod
 from cassle.nn import BACKBONES
 from cassle.optim.build import Optimization
@@ -80,8 +81,9 @@ class Plan:
             self.problems.append(
                 f"--task_idx {self.run.task_idx}: there are only {self.data.num_tasks} tasks (from 0)."
             )
-        if self.augmentation and self.augmentation.num_crops != 2:
-            self.problems.append(f"--num_crops {self.augmentation.num_crops}: {self.method} takes 2 views.")
+        self._check_views()
+        if METHODS[self.method].needs_labels and self.data and self.data.location.no_labels:
+            self.problems.append(f"--no_labels: {self.method} needs labels; give them, or use another --method.")
         if self.online and self.online.momentum and not model_class(self.method, None).has_momentum_teacher:
             self.problems.append(f"--momentum_classifier: {self.method} has no momentum teacher; leave the flag out.")
         if self.optimization and self.training:
@@ -92,6 +94,26 @@ class Plan:
                 self.recipes  # noqa: B018 - building the recipes checks their values
             except ConfigError as error:
                 self.problems += error.problems
+        if not self.problems:
+            try:
+                with torch.device("meta"):  # shapes without storage: what does not fit together is told now
+                    self.build_model()
+            except ConfigError as error:
+                self.problems += error.problems
+
+    def _check_views(self) -> None:
+        """Add what the method cannot do with the views."""
+        kind, views = METHODS[self.method], self.augmentation
+        if views is None:
+            return
+        if views.num_crops < kind.min_views or (kind.max_views and views.num_crops > kind.max_views):
+            limits = f"{kind.min_views} or more" if kind.max_views is None else str(kind.max_views)
+            self.problems.append(f"--num_crops {views.num_crops}: {self.method} takes {limits} full-size views.")
+        if views.num_small_crops and not kind.multicrop:
+            able = [name for name in METHODS if METHODS[name].multicrop]
+            self.problems.append(
+                f"--num_small_crops {views.num_small_crops}: {self.method} takes no small crops; {', '.join(able)} do."
+            )
 
     @property
     def name(self) -> str:
@@ -137,11 +159,11 @@ class Plan:
 
     def missing_here(self) -> list[str]:
         """Return what this machine lacks: data, a checkpoint, a GPU. One sentence each."""
-        problems = self.training.machine_problems()
+        problems = [*self.training.machine_problems(), *self.run.start_problems()]
         checkpoint = self.run.pretrained_model
         if checkpoint is not None and not checkpoint.is_file():
             problems.append(f"--pretrained_model {checkpoint}: no such file.")
-        elif checkpoint is not None:
+        elif checkpoint is not None and self.run.task_idx == 1:
             problems += self._foreign_tasks(checkpoint)
         try:
             split = self.data.split()

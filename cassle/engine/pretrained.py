@@ -1,17 +1,23 @@
-"""From a checkpoint to an encoder that maps images to features."""
+"""From weights, of this library or from elsewhere, to an encoder that maps images to features, or to a start."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cassle.data.benchmarks import CIFAR10, IMAGENET_MEAN, IMAGENET_STD
 from cassle.data.centre import centre_view
-from cassle.engine import checkpoint
-from cassle.engine.plan import Plan
-from cassle.errors import CheckpointError
+from cassle.engine import card, checkpoint
+from cassle.engine.foreign import backbone_weights
+from cassle.engine.settings import Component, Schema
+from cassle.errors import CheckpointError, ConfigError
+from cassle.methods.base import SSLMethod
+from cassle.nn import BACKBONES
+from cassle.nn.resnet import SMALL_IMAGE
 from cassle.nn.state import load_strictly
 
 PREFIX = "backbone."
@@ -52,36 +58,171 @@ class Encoder(nn.Module):
         return self.backbone(centre_view(images, self.size, self.mean, self.std))
 
 
-def read_encoder(path: str | Path, backbone: str | None = None) -> tuple[Encoder, dict[str, Any]]:
-    """Return the encoder of a checkpoint of this library, and the settings that it was trained with.
+def read_encoder(
+    path: str | Path,
+    backbone: str | None = None,
+    *,
+    size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    **settings: Any,
+) -> tuple[Encoder, dict[str, Any]]:
+    """Return the encoder of a file of weights, and the settings that it was trained with.
 
     Args:
-        path: a ``final.ckpt``.
-        backbone: what the caller believes it is; checked if given.
+        path: a ``final.ckpt`` or an exported ``.safetensors`` with its card, which describe themselves; or weights from
+            elsewhere (:mod:`cassle.engine.foreign`), which are described by the other arguments.
+        backbone: name of the backbone; of a file that describes itself it is checked.
+        size: side of the training images in pixels; default: 224.
+        mean: their mean per channel; default: CIFAR-10's up to 64 pixels (upstream's for all small images), else
+            ImageNet's.
+        std: their standard deviation, likewise.
+        settings: settings of the backbone, e.g. ``stem_padding=2`` for CaSSLe's own small-image networks.
+
+    Returns:
+        The encoder in eval mode; and the settings by name, empty for weights from elsewhere.
 
     Raises:
-        CheckpointError: missing, damaged, unsafe, not of this library, or of another architecture.
+        CheckpointError: missing, damaged, unsafe, of another architecture, or from elsewhere without a ``backbone``.
+        ConfigError: a wrong setting, or one for a file that describes itself.
     """
+    path = Path(path)
+    content, about = read(path)
+    given = {name: v for name, v in {"size": size, "mean": mean, "std": std, **settings}.items() if v is not None}
+    if about is not None:
+        check_name(path, about, backbone)
+        if given:
+            raise ConfigError(f"{path}: describes itself; leave out {', '.join(f'--{name}' for name in given)}.")
+        net = _built(about["backbone"], about["size"], about["config"], source=path)
+        size, mean, std = about["size"], about["mean"], about["std"]
+    elif backbone is None:
+        raise CheckpointError(
+            f"{path}: not a final.ckpt of cassle, nor exported by it (it has the entries {sorted(content)[:6]}). If it "
+            "holds weights from elsewhere, name their --backbone."
+        )
+    else:
+        backbone = BACKBONES.canonical(backbone)
+        size = 224 if size is None else size
+        small = size <= SMALL_IMAGE
+        mean = mean or (CIFAR10.mean if small else IMAGENET_MEAN)
+        std = std or (CIFAR10.std if small else IMAGENET_STD)
+        if not len(mean) == len(std) == 3 or size < 1 or min(std) <= 0:
+            raise ConfigError(
+                f"--size {size} --mean {mean} --std {std}: give at least 1 pixel, and three numbers each, "
+                "one per channel; standard deviations above 0."
+            )
+        net = make_backbone(backbone, size, settings)
+    _load(net, content, about, str(path))
+    return Encoder(net, size, tuple(mean), tuple(std)).eval(), about["config"] if about else {}
+
+
+def load_backbone(
+    path: str | Path,
+    backbone: str | None = None,
+    *,
+    size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    **settings: Any,
+) -> Encoder:
+    """Return the encoder of a file of weights, in eval mode: square images (uint8, or floats in [0, 1]) to features.
+
+    Args:
+        path: a ``final.ckpt`` of an experiment, or a ``.safetensors`` exported from one; or weights of torchvision,
+            timm, solo-learn, CaSSLe, Kaizen, MoCo or DINO, with the other arguments.
+        backbone: name of the backbone, e.g. ``resnet50``.
+        size: side of the training images in pixels; default: 224.
+        mean: their mean per channel; default: CIFAR-10's up to 64 pixels, else ImageNet's.
+        std: their standard deviation, likewise.
+        settings: settings of the backbone, e.g. ``stem_padding=2``.
+
+    Raises:
+        CheckpointError: missing, damaged, unsafe, of another architecture, or from elsewhere without a ``backbone``.
+        ConfigError: a wrong setting, or one for a file that describes itself.
+    """
+    return read_encoder(path, backbone, size=size, mean=mean, std=std, **settings)[0]
+
+
+def start_from(model: SSLMethod, path: str | Path, backbone: str) -> None:
+    """Start a model's backbone, and its momentum teacher's, from a file of weights; heads and the rest stay.
+
+    Args:
+        model: takes the weights.
+        path: any file that :func:`read_encoder` reads.
+        backbone: name of the model's backbone.
+
+    Raises:
+        CheckpointError: missing, damaged, unsafe, or of another architecture.
+    """
+    path = Path(path)
+    content, about = read(path)
+    if about is not None:
+        check_name(path, about, backbone)
+    _load(model.backbone, content, about, f"--pretrained_model {path}")
+    if model.has_momentum_teacher:
+        model.momentum_backbone.load_state_dict(model.backbone.state_dict())
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the weights of the backbone in a file, and what it says about itself.
+
+    That is ``backbone`` (name), ``size``, ``mean``, ``std``, ``task``, and ``config`` (settings by name). Of a file
+    from elsewhere: the whole content, and None.
+
+    Raises:
+        CheckpointError: missing, damaged, unsafe, or with another file's card.
+    """
+    if path.suffix == card.SUFFIX:
+        return card.read_weights(path), card.read(path)
     content = checkpoint.load(path)
     about = content.get("cassle")
-    if not isinstance(about, dict) or "state_dict" not in content:
+    if not isinstance(about, dict):
+        return content, None
+    if "state_dict" not in content or "backbone" not in about.get("config", {}):
         raise CheckpointError(f"{path}: not a final.ckpt of cassle (it has the entries {sorted(content)[:6]}).")
-    plan = Plan(about["config"])
-    if backbone is not None and backbone != plan.backbone:
-        raise CheckpointError(f"{path}: holds a {plan.backbone}, not a {backbone}; give --backbone {plan.backbone}.")
-    net = plan.build_model().backbone
     weights = {k.removeprefix(PREFIX): v for k, v in content["state_dict"].items() if k.startswith(PREFIX)}
-    load_strictly(net, weights, source=str(path))
-    return Encoder(net, about["size"], about["mean"], about["std"]).eval(), about["config"]
+    return weights, {**about, "backbone": about["config"]["backbone"]}
 
 
-def load_backbone(path: str | Path) -> Encoder:
-    """Return the encoder of a checkpoint, in eval mode: square images (uint8, or floats in [0, 1]) to features.
+def _load(net: nn.Module, content: Mapping[str, Any], about: Mapping[str, Any] | None, source: str) -> None:
+    load_strictly(net, content if about else backbone_weights(content, net, source), source=source)
 
-    Args:
-        path: a ``final.ckpt`` of an experiment.
+
+def check_name(path: Path, about: Mapping[str, Any], backbone: str | None) -> None:
+    """Raise CheckpointError if a file holds another backbone than is believed; None believes nothing."""
+    if backbone is not None and backbone != about["backbone"]:
+        raise CheckpointError(
+            f"{path}: holds a {about['backbone']}, not a {backbone}; give --backbone {about['backbone']}."
+        )
+
+
+def backbone_settings(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a configuration that is the settings of a backbone.
 
     Raises:
-        CheckpointError: missing, damaged, unsafe, or not of this library.
+        ConfigError: the backbone is unknown.
     """
-    return read_encoder(path)[0]
+    names = Schema([Component("Backbone", BACKBONES[name])]).names
+    return {setting: config[setting] for setting in names if setting in config}
+
+
+def make_backbone(name: str, size: int, settings: Mapping[str, Any]) -> nn.Module:
+    """Return a freshly initialised backbone; the global generator stays where it is.
+
+    Raises:
+        ConfigError: an unknown backbone, or a wrong setting.
+    """
+    make = BACKBONES[name]
+    values = Schema([Component(f"Backbone {name}", make)]).resolve(settings)
+    with torch.random.fork_rng(devices=[]):
+        return make(size, **values)
+
+
+def _built(name: str, size: int, config: Mapping[str, Any], source: Path) -> nn.Module:
+    try:
+        settings = backbone_settings(name, config)
+        if "timm_pretrained" in settings:  # all weights come from the file
+            settings["timm_pretrained"] = False
+        return make_backbone(name, size, settings)
+    except ConfigError as error:
+        raise CheckpointError(f"{source}: {error}") from error

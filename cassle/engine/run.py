@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cassle.checks import Whole
 from cassle.data import BENCHMARKS
 from cassle.data.module import TaskData
 from cassle.data.recipe import Augmentation
@@ -38,41 +39,44 @@ class Run:
         experiment_dir: Path | None = None,
         base_experiment_dir: Path = Path("experiments"),
         overwrite: bool = False,
-        task_idx: int = 0,
+        task_idx: Whole = 0,
         pretrained_model: Path | None = None,
     ) -> None:
         """Describe the run.
 
         Args:
-            method: self-supervised objective: simclr, barlow_twins, or byol.
-            distiller: CaSSLe distillation from task 1 on: contrastive, decorrelative, predictive, auto = the one that
-                fits the method; default: none, plain fine-tuning.
-            backbone: the encoder: resnet18, resnet50, or tiny (--encoder is the same flag).
+            method: self-supervised objective; python -m cassle list shows them all.
+            distiller: distillation from task 1 on: auto = the one that fits the method, or one of python -m cassle
+                list; default: none, plain fine-tuning.
+            backbone: the encoder: one of python -m cassle list, or timm/NAME (--encoder is the same flag).
             seed: seed of weights, order and augmentation.
             name: name of the experiment, and of its folder; default: METHOD[-DISTILLER]-DATASET.
             experiment_dir: folder of the experiment: a name below base_experiment_dir, or a path; default: the name.
             base_experiment_dir: folder that holds the folders of experiments.
             overwrite: start anew; an existing folder is moved aside.
             task_idx: task to start with: 0, or 1 to take over a trained task 0 (then give pretrained_model).
-            pretrained_model: hand-off checkpoint of task 0, a final.ckpt.
+            pretrained_model: with task_idx 0, weights that the encoder starts from (of this library, torchvision, timm,
+                solo-learn, or CaSSLe); with task_idx 1, the checkpoint of the trained task 0.
 
         Raises:
-            ConfigError: two settings contradict each other.
+            ConfigError: the name is not a plain one.
         """
-        problems = []
         if name is not None and (Path(name).name != name or name in {"", ".", ".."}):
-            problems.append(f"--name {name}: must be a plain name without path separators; use --experiment_dir too.")
-        if task_idx not in (0, 1):  # later, the accuracy matrix would lack the rows of the tasks before
-            problems.append(f"--task_idx {task_idx}: must be 0, or 1 to take over a trained task 0.")
-        elif (task_idx == 1) != (pretrained_model is not None):
-            problems.append(
-                "--task_idx 1 and --pretrained_model CHECKPOINT (of task 0) go together; give both or none."
-            )
-        if problems:
-            raise ConfigError(problems)
+            raise ConfigError(f"--name {name}: must be a plain name without path separators; use --experiment_dir too.")
         self.seed, self.overwrite = seed, overwrite
         self.name, self.experiment_dir, self.base_experiment_dir = name, experiment_dir, base_experiment_dir
         self.task_idx, self.pretrained_model = task_idx, pretrained_model
+
+    def start_problems(self) -> list[str]:
+        """Return why the run cannot start where it is told to; one sentence each."""
+        if self.task_idx > 1:  # the accuracy matrix would lack the rows of the tasks before
+            return [
+                f"--task_idx {self.task_idx}: must be 0, or 1 to take over a trained task 0; a run that was stopped "
+                "continues by its own command."
+            ]
+        if self.task_idx == 1 and self.pretrained_model is None:
+            return ["--task_idx 1: needs --pretrained_model CHECKPOINT, the trained task 0; or leave --task_idx out."]
+        return []
 
 
 def choose(values: Mapping[str, Any]) -> tuple[str, str | None, str]:
@@ -87,18 +91,20 @@ def choose(values: Mapping[str, Any]) -> tuple[str, str | None, str]:
             return next(iter(registry))
 
     method = canonical(METHODS, values.get("method", "barlow_twins"))
-    backbone = canonical(BACKBONES, values.get("backbone", "resnet18"))
+    kind = METHODS[method]
+    backbone = canonical(BACKBONES, values.get("backbone", kind.defaults.get("backbone", "resnet18")))
     canonical(BENCHMARKS, values.get("dataset", "digits"))
     distiller = values.get("distiller")
     distiller = None if distiller in (None, "", "none", "None", "null") else distiller
     if distiller == "auto":
-        distiller = METHODS[method].auto_distiller
+        distiller = kind.auto_distiller
     elif distiller is not None:
         distiller = canonical(DISTILLERS, distiller)
-        if not problems and method not in DISTILLERS[distiller].fits:
+        if not problems and DISTILLERS[distiller].needs_prototypes and not kind.has_prototypes:
+            having = [name for name in METHODS if METHODS[name].has_prototypes]
             problems.append(
-                f"--distiller {distiller}: made for {', '.join(DISTILLERS[distiller].fits)}; with --method {method} "
-                f"use {METHODS[method].auto_distiller} (or auto)."
+                f"--distiller {distiller}: needs prototypes, which {', '.join(having)} have; with --method {method} "
+                f"use {kind.auto_distiller} (or auto)."
             )
     if problems:
         raise ConfigError(problems)
@@ -115,7 +121,7 @@ def model_class(method: str, distiller: str | None) -> type[SSLMethod]:
 def schema_for(method: str, distiller: str | None, backbone: str) -> Schema:
     """Return the settings of a run of these components."""
     title = f"Method {method}" + (f", distiller {distiller}" if distiller else "")
-    return Schema(
+    schema = Schema(
         [
             Component("Run", Run),
             Component("Data", TaskData),
@@ -132,6 +138,8 @@ def schema_for(method: str, distiller: str | None, backbone: str) -> Schema:
             {"method": (METHODS, method), "distiller": (DISTILLERS, distiller), "backbone": (BACKBONES, backbone)}
         ),
     )
+    schema.set_defaults(METHODS[method].defaults)
+    return schema
 
 
 @cache

@@ -71,6 +71,10 @@ class Schema:
             group._group_actions += extra._group_actions
             self.parser._action_groups.remove(extra)
 
+    def set_defaults(self, defaults: Mapping[str, Any]) -> None:
+        """Change the defaults of some settings, in ``--help`` too."""
+        self.parser.set_defaults(dict(defaults))
+
     @property
     def names(self) -> list[str]:
         """All settings."""

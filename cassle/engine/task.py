@@ -56,7 +56,7 @@ def train_task(
         NonFiniteLossError: the loss became NaN or infinite.
         SystemExit: SIGTERM or Ctrl-C came; ``last.ckpt`` is saved (143, 130).
     """
-    model = _begin(plan, task, handoff)
+    model = _begin(plan, task, len(images.train.targets), handoff)
     loader = _loader(plan, task, images)
     first = processes.rank(plan.training.processes, plan.training.per_node) == 0
     table = MetricsTable(folder / "metrics.csv", task, on_row, first=first)
@@ -80,8 +80,9 @@ def train_task(
     return Trained(model, {probe.network: probe.probe.state_dict() for probe in probes}, trainer)
 
 
-def _begin(plan: Plan, task: int, handoff: Handoff | None) -> SSLMethod:
+def _begin(plan: Plan, task: int, num_train: int, handoff: Handoff | None) -> SSLMethod:
     model = plan.build_model()
+    model.seed, model.num_train = plan.run.seed, num_train
     with torch.random.fork_rng(devices=[]):  # a distillation predictor is initialised here
         torch.manual_seed(key(plan.run.seed, "begin_task", task))
         model.begin_task(task, handoff.weights if handoff else None)

@@ -1,13 +1,12 @@
 """Barlow Twins: the cross-correlation of two views should be the identity."""
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cassle.losses.distributed import number_of_processes, sum_over_processes
 from cassle.losses.precision import in_full_precision
+from cassle.losses.products import squared_norm_of_product
 
 # BatchNorm's; keeps a dead feature (variance 0) at correlation 0 instead of nan.
 EPS = 1e-5
@@ -50,19 +49,8 @@ def barlow_twins(
     diagonal = total((z[0] * z[1]).sum(dim=0)) / n
     agreement = (diagonal - 1).square().sum()
     # All minus diagonal: needs neither a mask nor a copy of the dim x dim matrix without its diagonal.
-    redundancy = _sum_of_squares(*z, n, total) - diagonal.square().sum()
+    redundancy = squared_norm_of_product(*z, n, gather=gather) - diagonal.square().sum()
     return scale_loss * (agreement + lamb * redundancy)
-
-
-def _sum_of_squares(z1: Tensor, z2: Tensor, n: int, total: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the sum of C_ij^2 over the whole dim x dim matrix C = Z1^T Z2 / n, from the smaller of two matrices.
-
-    ``|Z1^T Z2|^2 = <Z1 Z1^T, Z2 Z2^T>`` (Frobenius): with fewer samples than features, and all of them in this process,
-    two batch x batch matrices do, and C is never made.
-    """
-    if n == len(z1) < z1.shape[1]:
-        return ((z1 @ z1.T) * (z2 @ z2.T)).sum() / n**2
-    return (total(z1.T @ z2) / n).square().sum()
 
 
 def _own(x: Tensor) -> Tensor:

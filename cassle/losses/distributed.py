@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
@@ -25,9 +25,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.rows = x.shape[0]
-        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
+        return _all_gathered(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
@@ -43,6 +41,12 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return _sum(grad)
+
+
+def _all_gathered(x: Tensor) -> Tensor:
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
 
 
 def _sum(x: Tensor) -> Tensor:
@@ -67,6 +71,15 @@ def gather_with_gradient(x: Float[Tensor, "batch ..."]) -> Float[Tensor, "all_ba
         W·batch rows; ``x`` itself when there is no process group or only one process.
     """
     return x if number_of_processes() == 1 else _Gather.apply(x)
+
+
+def gather_exact(x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "all_batch ..."]:
+    """Concatenate ``x`` of any type over the processes along its first axis, in rank order, without gradients.
+
+    Args:
+        x: this process's slice; every process must pass the same shape.
+    """
+    return x if number_of_processes() == 1 else _all_gathered(x.detach())
 
 
 def sum_over_processes(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from cassle.checks import Count, NonNegative
 from cassle.data.batch import Batch
 from cassle.losses import barlow_twins
 from cassle.methods.base import Outputs, SSLMethod
+from cassle.methods.pairs import over_pairs
 from cassle.nn.heads import mlp
 
 
@@ -26,7 +29,7 @@ class BarlowTwins(SSLMethod):
         gather: bool = True,
         **kwargs,
     ) -> None:
-        """Build Barlow Twins.
+        """Build the method.
 
         Args:
             args: backbone and optimization, given by the house.
@@ -38,11 +41,10 @@ class BarlowTwins(SSLMethod):
             kwargs: arguments of ``SSLMethod``.
         """
         super().__init__(*args, **kwargs)
-        self.output_dim, self.lamb, self.scale_loss, self.gather = output_dim, lamb, scale_loss, gather
+        self.output_dim = output_dim
+        self.loss = partial(barlow_twins, lamb=lamb, scale_loss=scale_loss, gather=gather)
         self.projector = mlp(self.backbone.num_features, proj_hidden_dim, output_dim, layers=3)
 
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
-        """The distance of the cross-correlation matrix from the identity."""
-        z1, z2 = (o["z"] for o in out)
-        loss = barlow_twins(z1, z2, lamb=self.lamb, scale_loss=self.scale_loss, gather=self.gather)
-        return {"barlow_twins": loss}
+        """The distance of the cross-correlation matrix from the identity, over the pairs of views."""
+        return {"barlow_twins": over_pairs(self.loss, [o["z"] for o in out])}

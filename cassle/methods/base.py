@@ -2,13 +2,14 @@
 
 ``forward`` maps one view to named tensors (``feats``, ``z``, maybe ``p``); ``losses`` maps a batch and the outputs of
 its views to named terms; the base sums, guards and steps. A way not to forget overrides the same hooks and calls
-``super()``: ``begin_task``, ``compose_batch``, ``losses``, ``after_step``, ``end_task``.
+``super()``: ``begin_task``, ``begin_epoch``, ``compose_batch``, ``losses``, ``after_step``, ``end_task``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 
 from cassle.data.batch import Batch
 from cassle.methods.guard import FiniteGuard
+from cassle.methods.progress import Progress
 from cassle.nn.state import load_strictly
 from cassle.optim.build import Optimization
+from cassle.randomness import generator
 
 Outputs = list[dict[str, Tensor]]
 
@@ -29,12 +32,28 @@ class SSLMethod(pl.LightningModule):
     transient: ClassVar[tuple[str, ...]] = ()
     #: name in ``DISTILLERS`` of the distiller that ``--distiller auto`` takes
     auto_distiller: ClassVar[str]
+    #: defaults of the rest of the run's settings that are the paper's, e.g. the number of views
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    #: fewest full-size views of an image that the loss takes
+    min_views: ClassVar[int] = 2
+    #: most full-size views, None without a limit
+    max_views: ClassVar[int | None] = None
+    #: whether it takes the small crops of multi-crop
+    multicrop: ClassVar[bool] = False
+    #: whether the loss reads ``batch.targets``
+    needs_labels: ClassVar[bool] = False
     #: whether there is a ``momentum_backbone``
     has_momentum_teacher: ClassVar[bool] = False
+    #: whether there are ``prototypes``
+    has_prototypes: ClassVar[bool] = False
     #: maps features to z; a subclass makes it
     projector: nn.Module
+    #: maps z to p, where the objective has one
+    predictor: nn.Module | None
     #: width of z
     output_dim: int
+    #: fewest images of a batch that the loss can do with
+    smallest_batch: int = 2
 
     def __init__(
         self, backbone: nn.Module, optimization: Optimization | None = None, *, concat_views: bool = False
@@ -44,22 +63,27 @@ class SSLMethod(pl.LightningModule):
         Args:
             backbone: images (batch, 3, h, w) to features (batch, backbone.num_features); given by the house.
             optimization: optimizer and schedule; given by the house, the defaults of ``Optimization`` without one.
-            concat_views: pass all views through the network as one batch, so that batch norm mixes them (faster); the
-                default normalises each view by itself, as the published methods do.
+            concat_views: pass views of one size through the network as one batch, so that batch norm mixes them
+                (faster); the default normalises each view by itself, as most published methods do.
         """
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.predictor = backbone, None
         self.optimization = optimization or Optimization()
         self.concat_views = concat_views
         self.guard = FiniteGuard()
         self.current_task = 0
+        self.seed = 0  # of the run; set by the house
+        self.num_train = 0  # images of the training set, the range of ``batch.index``; set by the house
+        self.progress = Progress()
 
     # The hooks ------------------------------------------------------------------------------------------------------
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Map one view (batch, 3, h, w) to ``feats`` (batch, features) and ``z`` (batch, output_dim)."""
+        """Map one view (batch, 3, h, w) to ``feats`` (batch, features), ``z`` and maybe ``p`` (batch, output_dim)."""
         feats = self.backbone(x)
-        return {"feats": feats, "z": self.projector(feats)}
+        z = self.projector(feats)
+        out = {"feats": feats, "z": z}
+        return out if self.predictor is None else {**out, "p": self.predictor(z)}
 
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         """Return the named scalar terms of the loss; their sum is minimised."""
@@ -79,6 +103,9 @@ class SSLMethod(pl.LightningModule):
         if handoff is not None:
             load_strictly(self, handoff, ignore=self.transient)
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Prepare for an epoch (from 0) of the task, before its first step; a resumed epoch is not begun again."""
+
     def compose_batch(self, batch: Batch) -> Batch:
         """Return the batch to train on; replay adds to it here."""
         return batch
@@ -89,14 +116,26 @@ class SSLMethod(pl.LightningModule):
     def end_task(self) -> None:
         """Finish the task, after its last step and before its checkpoint."""
 
+    def held_back(self) -> Iterable[nn.Parameter]:
+        """Return trainable parameters that the coming step must not move."""
+        return ()
+
     # What nobody writes twice ---------------------------------------------------------------------------------------
 
+    def draws(self, purpose: str, *coordinates: int) -> torch.Generator:
+        """Return a CPU generator for this step of this task, the same in every process."""
+        return generator(self.seed, purpose, self.current_task, self.progress.step, *coordinates)
+
     def forward_views(self, views: list[Tensor]) -> Outputs:
-        """Apply ``forward`` to every view: one by one, or as one batch with ``concat_views``."""
-        if not self.concat_views or len({view.shape for view in views}) > 1:
+        """Apply ``forward`` to every view: one by one, or with ``concat_views`` all of one size as one batch."""
+        if not self.concat_views:
             return [self(view) for view in views]
-        joint = {name: value.chunk(len(views)) for name, value in self(torch.cat(views)).items()}
-        return [{name: chunks[i] for name, chunks in joint.items()} for i in range(len(views))]
+        outputs: Outputs = []
+        for _, group in groupby(views, key=lambda view: view.shape):
+            alike = list(group)
+            joint = {name: value.chunk(len(alike)) for name, value in self(torch.cat(alike)).items()}
+            outputs += [{name: chunks[i] for name, chunks in joint.items()} for i in range(len(alike))]
+        return outputs
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | dict[str, Tensor]]:
         """Sum the terms; the guard looks at them while the backward pass runs."""
@@ -107,22 +146,28 @@ class SSLMethod(pl.LightningModule):
         return {"loss": loss, "terms": {name: term.detach() for name, term in terms.items()}}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Stop before a non-finite loss moves a weight."""
+        """Stop before a non-finite loss moves a weight; leave what is held back without a gradient."""
         self.guard.check(task=self.current_task, epoch=self.trainer.current_epoch)
+        for parameter in self.held_back():
+            parameter.grad = None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rate: a pure function of the step, so there is no scheduler state to lose."""
-        self.optimization.set_lr(self.trainer.optimizers[0], self.global_step, self._total_steps, self._steps_per_epoch)
+        """Set position and learning rate: pure functions of the step, so there is no scheduler state to lose."""
+        self.progress = self._plan.at(self.global_step)
+        self.optimization.set_lr(
+            self.trainer.optimizers[0], self.global_step, self._plan.total_steps, self._plan.steps_per_epoch
+        )
+        if batch_idx == 0:  # on_train_epoch_start is not called for every way to resume
+            self.begin_epoch(self.trainer.current_epoch)
 
     def on_train_start(self) -> None:
         """Read the plan of this task from the trainer once."""
-        self._total_steps = int(self.trainer.estimated_stepping_batches)
-        self._steps_per_epoch = max(self._total_steps // self.trainer.max_epochs, 1)
+        self._plan = Progress.of(int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs)
 
     def optimizer_step(self, *args, **kwargs) -> None:
         """Step, then call ``after_step``: in here, so that a checkpoint saved at the end of the batch has both."""
         super().optimizer_step(*args, **kwargs)
-        self.after_step(self.global_step + 1, self._total_steps)
+        self.after_step(self.global_step + 1, self._plan.total_steps)
 
     def parameter_groups(self) -> list[dict]:
         """Return the optimizer's groups; every trainable parameter exactly once."""

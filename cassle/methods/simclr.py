@@ -1,4 +1,4 @@
-"""SimCLR."""
+"""SimCLR and its supervised form."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cassle.checks import Count, Positive
 from cassle.data.batch import Batch
-from cassle.losses import nt_xent
+from cassle.losses import nt_xent, supcon
 from cassle.methods.base import Outputs, SSLMethod
 from cassle.nn.heads import mlp
 
@@ -15,6 +15,7 @@ class SimCLR(SSLMethod):
     """SimCLR (Chen et al. 2020): views of one image attract, all other images of the batch repel."""
 
     auto_distiller = "contrastive"
+    multicrop = True
 
     def __init__(
         self,
@@ -25,13 +26,13 @@ class SimCLR(SSLMethod):
         gather: bool = True,
         **kwargs,
     ) -> None:
-        """Build SimCLR.
+        """Build the method.
 
         Args:
             args: backbone and optimization, given by the house.
             output_dim: width of the projection z.
             proj_hidden_dim: hidden width of the projector (Linear-ReLU-Linear, without batch norm).
-            temperature: temperature of NT-Xent.
+            temperature: temperature of the contrastive loss.
             gather: use the images of all processes as negatives; upstream uses only its own.
             kwargs: arguments of ``SSLMethod``.
         """
@@ -40,6 +41,16 @@ class SimCLR(SSLMethod):
         self.projector = mlp(self.backbone.num_features, proj_hidden_dim, output_dim, batch_norm=False)
 
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
-        """NT-Xent between the two views."""
-        z1, z2 = (o["z"] for o in out)
-        return {"nt_xent": nt_xent(z1, z2, temperature=self.temperature, gather=self.gather)}
+        """NT-Xent between all views, small crops too."""
+        return {"nt_xent": nt_xent(*(o["z"] for o in out), temperature=self.temperature, gather=self.gather)}
+
+
+class SupCon(SimCLR):
+    """SupCon (Khosla et al. 2020): SimCLR in which images of one class attract as well; it needs labels."""
+
+    needs_labels = True
+
+    def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
+        """The supervised contrastive loss between all views; an image without a label has only its own views."""
+        z = [o["z"] for o in out]
+        return {"supcon": supcon(*z, targets=batch.targets, temperature=self.temperature, gather=self.gather)}

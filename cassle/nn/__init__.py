@@ -7,6 +7,16 @@ BACKBONES = Registry(
     {
         "tiny": "cassle.nn.tiny:TinyConvNet",
         "resnet18": "cassle.nn.resnet:resnet18",
+        "resnet34": "cassle.nn.resnet:resnet34",
         "resnet50": "cassle.nn.resnet:resnet50",
+        "wide_resnet18": "cassle.nn.wide_resnet:wide_resnet18",
+        "slim_resnet18": "cassle.nn.wide_resnet:slim_resnet18",
+        "resnet9": "cassle.nn.resnet9:resnet9",
+        "wide_resnet9": "cassle.nn.resnet9:wide_resnet9",
+        "slim_resnet9": "cassle.nn.resnet9:slim_resnet9",
+        "vit_tiny": "cassle.nn.vit:vit_tiny",
+        "vit_small": "cassle.nn.vit:vit_small",
+        "vit_base": "cassle.nn.vit:vit_base",
     },
+    families={"timm/": "cassle.nn.timm_models:timm_model"},
 )

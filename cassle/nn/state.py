@@ -13,6 +13,20 @@ def _listing(title: str, keys: list[str]) -> str:
     return f"{title}: {', '.join(keys[:6])}" + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
 
 
+def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Return in words what of ``state`` does not fit ``own``: missing, unexpected, misshapen; empty if all fits."""
+    problems = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "of another shape": sorted(
+            f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
+            for k in own.keys() & state.keys()
+            if state[k].shape != own[k].shape
+        ),
+    }
+    return "; ".join(_listing(title, keys) for title, keys in problems.items() if keys)
+
+
 def load_strictly(
     module: nn.Module, state: Mapping[str, Tensor], *, ignore: tuple[str, ...] = (), source: str = "the checkpoint"
 ) -> None:
@@ -29,20 +43,9 @@ def load_strictly(
     """
     state = {k: v for k, v in state.items() if not k.startswith(ignore)} if ignore else dict(state)
     own = {k: v for k, v in module.state_dict().items() if not (ignore and k.startswith(ignore))}
-    shared = own.keys() & state.keys()
-    problems = {
-        "missing": sorted(own.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - own.keys()),
-        "of another shape": sorted(
-            f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
-            for k in shared
-            if state[k].shape != own[k].shape
-        ),
-    }
-    found = [_listing(title, keys) for title, keys in problems.items() if keys]
-    if found:
+    if found := misfits(own, state):
         raise CheckpointError(
-            f"{source} does not fit this architecture ({'; '.join(found)}). "
+            f"{source} does not fit this architecture ({found}). "
             "Use the --method, --backbone and dimensions that it was trained with."
         )
     # Every shared key was compared above; what is absent is exactly what `ignore` names.

@@ -97,7 +97,11 @@ class Optimization:
         return problems
 
     def build(self, groups: list[dict]) -> torch.optim.Optimizer:
-        """Build the optimizer over parameter groups; a group's ``lr_scale`` multiplies the schedule (default 1)."""
+        """Build the optimizer over parameter groups.
+
+        A group's ``lr_scale`` (default 1) multiplies its learning rate; with ``constant_lr`` (default false) the rate
+        stays at its peak instead of following the schedule.
+        """
         groups = [part for group in groups for part in self._without_decay_on_1d(group)]
         lr, wd = self.scaled_lr, self.weight_decay
         if self.lars:
@@ -111,7 +115,7 @@ class Optimization:
         return kind(groups, lr=lr, weight_decay=wd, foreach=True)
 
     def _without_decay_on_1d(self, group: dict) -> list[dict]:
-        group = {"lr_scale": 1.0, **group}
+        group = {"lr_scale": 1.0, "constant_lr": False, **group}
         if not self.exclude_bias_n_norm or self.lars:  # LARS makes the exclusion itself
             return [group]
         parts = [[p for p in group["params"] if (p.ndim == 1) == flat] for flat in (False, True)]
@@ -145,4 +149,4 @@ class Optimization:
         """Set the learning rate of every parameter group for optimizer step ``step``."""
         lr = self.lr_at(step, total_steps, steps_per_epoch)
         for group in optimizer.param_groups:
-            group["lr"] = lr * group["lr_scale"]
+            group["lr"] = (self.scaled_lr if group["constant_lr"] else lr) * group["lr_scale"]

@@ -169,10 +169,12 @@ def test_the_teacher_is_the_previous_task(stopped, references, tmp_path, monkeyp
                 run(tmp_path, checkpoint_minutes=0, **METHODS["byol"])
         # The weights have moved on since: a teacher that is made again now would be another.
         saved = torch.load(folder / "task1" / "last.ckpt", weights_only=True)["state_dict"]
-        assert not torch.equal(saved["backbone.layers.conv1.weight"], saved["teacher.backbone.layers.conv1.weight"])
+        assert not torch.equal(
+            saved["backbone.layers.conv1.weight"], saved["teacher.stages.backbone.layers.conv1.weight"]
+        )
         run(tmp_path, checkpoint_minutes=0, **METHODS["byol"])
     before, after = (torch.load(folder / f"task{t}" / "final.ckpt", weights_only=True)["state_dict"] for t in (0, 1))
-    teacher = {name.removeprefix("teacher."): v for name, v in after.items() if name.startswith("teacher.")}
+    teacher = {name.removeprefix("teacher.stages."): v for name, v in after.items() if name.startswith("teacher.")}
     assert any(name.startswith("backbone.") for name in teacher)
     assert any(name.startswith("projector.") for name in teacher)
     assert all(torch.equal(value, before[name]) for name, value in teacher.items())

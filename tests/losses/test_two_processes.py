@@ -7,8 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cassle.losses import barlow_twins, byol, contrastive_distillation, gather_with_gradient, nt_xent
-from cassle.losses.distributed import sum_over_processes
+from cassle.losses.barlow_twins import barlow_twins
+from cassle.losses.byol import byol
+from cassle.losses.contrastive_distillation import contrastive_distillation
+from cassle.losses.distributed import gather_with_gradient, sum_over_processes
+from cassle.losses.info_nce import info_nce
+from cassle.losses.moco import moco_info_nce
+from cassle.losses.nnclr import nearest_neighbours, nnclr
+from cassle.losses.simclr import nt_xent
+from cassle.losses.simsiam import simsiam
+from cassle.losses.supcon import supcon
+from cassle.losses.vicreg import vicreg
 from tests.two_processes import WORLD, in_two_processes
 
 BATCH, WIDTH, DIM = 8, 6, 5
@@ -18,12 +27,38 @@ def two_views(loss, e1, e2, t1, t2):
     return loss(e1, e2)
 
 
-def four_views(loss, e1, e2, t1, t2):
-    return loss(e1, e2, t1, t2)
+def three_views(loss, e1, e2, t1, t2):
+    return loss(e1, e2, e1 * e2)
+
+
+def to_the_past(loss, e1, e2, t1, t2):
+    return loss(torch.stack([e1, e2]), torch.stack([t1, t2]))
 
 
 def to_target(loss, e1, e2, t1, t2):
     return loss(e1, t1) + loss(e2, t2)
+
+
+def labels(t1):
+    """Classes 0 and 1, and -1 for no label, read from the targets' first feature."""
+    return t1[:, 0].round().long() % 3 - 1
+
+
+def with_labels(loss, e1, e2, t1, t2):
+    return loss(e1, e2, targets=labels(t1))
+
+
+def against_a_queue(loss, e1, e2, t1, t2):
+    return loss(e1, t2, queue()) + loss(e2, t1, queue())
+
+
+def with_neighbours(loss, e1, e2, t1, t2):
+    return loss(nearest_neighbours(t1, queue()), e2) + loss(nearest_neighbours(t2, queue()), e1)
+
+
+def queue() -> Tensor:
+    """The same in all processes, as a queue of gathered keys is."""
+    return torch.randn(11, DIM, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
 
 def by_row(e1):
@@ -47,20 +82,34 @@ LOSSES = {
     "gather_with_gradient, own rows": lambda e1, e2, t1, t2: own_rows_against_all(e1) + own_rows_against_all(e2),
     "sum_over_processes, own rows": lambda e1, e2, t1, t2: own_rows_against_the_sum(e1) + own_rows_against_the_sum(e2),
     "nt_xent": partial(two_views, nt_xent),
+    "nt_xent, three views": partial(three_views, nt_xent),
+    "supcon": partial(with_labels, supcon),
+    "info_nce": partial(two_views, info_nce),
+    "moco_info_nce": partial(against_a_queue, moco_info_nce),
+    "nnclr": partial(with_neighbours, nnclr),
+    "simsiam": partial(to_target, simsiam),
+    "vicreg": partial(two_views, vicreg),
     "barlow_twins": partial(two_views, partial(barlow_twins, scale_loss=1.0, lamb=0.1)),
     "byol": partial(to_target, byol),
     **{
         f"contrastive_distillation, {negatives}": partial(
-            four_views, partial(contrastive_distillation, negatives=negatives)
+            to_the_past, partial(contrastive_distillation, negatives=negatives)
         )
         for negatives in ("all", "exclude_other_view", "with_predictions")
     },
 }
+# Means over the rows that a process holds: the processes' values differ, their mean is the value on the whole batch.
+OWN_ROWS = {"byol", "simsiam", "info_nce", "moco_info_nce", "nnclr", "vicreg"} | {n for n in LOSSES if "own rows" in n}
 LOCAL_LOSSES = {
     "nt_xent": partial(two_views, partial(nt_xent, gather=False)),
+    "supcon": partial(with_labels, partial(supcon, gather=False)),
+    "info_nce": partial(two_views, partial(info_nce, gather=False)),
+    "nnclr": partial(with_neighbours, partial(nnclr, gather=False)),
+    "vicreg": partial(two_views, partial(vicreg, gather=False)),
     "barlow_twins": partial(two_views, partial(barlow_twins, gather=False)),
-    "contrastive_distillation": partial(four_views, partial(contrastive_distillation, gather=False)),
+    "contrastive_distillation": partial(to_the_past, partial(contrastive_distillation, gather=False)),
 }
+GATHERED = {"contrastive_distillation": "contrastive_distillation, exclude_other_view"}
 
 
 def batch() -> list[Tensor]:
@@ -113,7 +162,7 @@ def test_equals_one_process_on_the_whole_batch(found, name):
     value, gradient = value_and_gradient(TwoViews(), LOSSES[name], batch())
     values = torch.stack([result[name][0] for result in found])
     torch.testing.assert_close(values.mean(), value)
-    if name != "byol" and "own rows" not in name:  # these are means over the rows that a process holds
+    if name not in OWN_ROWS:
         torch.testing.assert_close(values[0], values[1])
     assert gradient.abs().max() > 1e-6
     for result in found:
@@ -126,6 +175,18 @@ def test_gather_false_stays_with_its_own_half(found, name):
         value, gradient = value_and_gradient(TwoViews(), LOCAL_LOSSES[name], half(rank))
         torch.testing.assert_close(found[rank][f"local {name}"][0], value)
         torch.testing.assert_close(found[rank][f"local {name}"][1], gradient)
+
+
+@pytest.mark.parametrize("name", LOCAL_LOSSES)
+def test_gather_makes_a_difference(found, name):
+    """The two tests above could not tell gathering from not gathering if it made none."""
+    for result in found:
+        assert (result[f"local {name}"][1] - result[GATHERED.get(name, name)][1]).abs().max() > 1e-6
+
+
+def test_positives_and_unlabelled_images_are_in_both_halves():
+    first, second = (set(labels(half(rank)[2]).tolist()) for rank in range(WORLD))
+    assert first & second >= {-1, 1}
 
 
 def test_alone_nothing_is_gathered():

@@ -1,0 +1,28 @@
+"""Prototypes: unit vectors that stand for clusters."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Prototypes(nn.Module):
+    """Scores a representation against K unit vectors by the cosine (SwAV, section 3.1; DINO's last layer).
+
+    The stored weight is normalised whenever it is used, so no step can leave the sphere.
+
+    Shapes: z (batch, dim) in, scores (batch, num) out, each in [-1, 1].
+
+    Args:
+        dim: width of z.
+        num: number of prototypes.
+    """
+
+    def __init__(self, dim: int, num: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(F.normalize(torch.randn(num, dim), dim=1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the cosine of each z with each prototype."""
+        return F.linear(F.normalize(z, dim=1), F.normalize(self.weight, dim=1))
