@@ -151,9 +151,9 @@ def upstream_spelling(values: dict[str, Any], note: Callable[[str], object]) -> 
             word for part in (gpus if isinstance(gpus, list) else [gpus]) for word in str(part).split(",")
         ]
     if values.get("split_strategy") == "domain" and "num_tasks" not in values:  # as upstream's linear scripts
-        domains = BENCHMARKS[values["dataset"]].domains if values.get("dataset") in BENCHMARKS else ()
-        if domains:
-            values["num_tasks"] = 1 if values.get("domain") else len(domains)
+        known = BENCHMARKS[values["dataset"]].domains if values.get("dataset") in BENCHMARKS else ()
+        if count := 1 if values.get("domain") else len(known):
+            values["num_tasks"] = count
     return values, problems
 
 

@@ -15,7 +15,7 @@ from cassle.checks import Count
 from cassle.data.module import TaskData
 from cassle.data.recipe import Recipe
 from cassle.engine.pretrained import Encoder, read_encoder
-from cassle.engine.settings import Component, Schema, canonical_names
+from cassle.engine.settings import Component, Schema, belonging, canonical_names
 from cassle.errors import CassleError, ConfigError
 from cassle.evaluation.encoder import accuracy_rows
 from cassle.evaluation.protocol import Evaluation
@@ -95,7 +95,8 @@ def schema(values: Mapping[str, Any] | None = None) -> Schema:
             *([Component(f"Backbone {backbone}", BACKBONES[backbone])] if named else []),
             Component("Data", TaskData),
             Component("Evaluation", Evaluation),
-        ]
+        ],
+        elsewhere=belonging({"backbone": (BACKBONES, backbone)}),
     )
 
 

@@ -97,8 +97,8 @@ def read_encoder(
         size, mean, std = about["size"], about["mean"], about["std"]
     elif backbone is None:
         raise CheckpointError(
-            f"{path}: not a final.ckpt of cassle, nor exported by it (it has the entries {sorted(content)[:6]}). If it "
-            "holds weights from elsewhere, name their --backbone."
+            f"{path}: not a final.ckpt of cassle, nor exported by it (it has the entries "
+            f"{sorted(map(str, content))[:6]}). If it holds weights from elsewhere, name their --backbone."
         )
     else:
         backbone = BACKBONES.canonical(backbone)
@@ -179,7 +179,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     if not isinstance(about, dict):
         return content, None
     if "state_dict" not in content or "backbone" not in about.get("config", {}):
-        raise CheckpointError(f"{path}: not a final.ckpt of cassle (it has the entries {sorted(content)[:6]}).")
+        raise CheckpointError(
+            f"{path}: not a final.ckpt of cassle (it has the entries {sorted(map(str, content))[:6]})."
+        )
     weights = {k.removeprefix(PREFIX): v for k, v in content["state_dict"].items() if k.startswith(PREFIX)}
     return weights, {**about, "backbone": about["config"]["backbone"]}
 

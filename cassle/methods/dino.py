@@ -59,11 +59,8 @@ class DINO(MomentumMethod):
         self.output_dim, self.gather = output_dim, gather
         self.student_temperature, self.freeze_epochs = student_temperature, freeze_last_layer
         self.warm_up = (warmup_teacher_temperature, teacher_temperature, warmup_teacher_temperature_epochs)
-        self.projector = mlp(self.backbone.num_features, proj_hidden_dim, output_dim, layers=3, activation=nn.GELU)
-        for layer in self.projector:
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
+        features = self.backbone.num_features
+        self.projector = mlp(features, proj_hidden_dim, output_dim, layers=3, activation=nn.GELU, std=0.02)
         self.prototypes = nn.ModuleList([Prototypes(output_dim, num_prototypes)])
         self.register_buffer("centre", torch.zeros(num_prototypes))
         self.follow("backbone", "projector", "last_layer")
@@ -82,10 +79,8 @@ class DINO(MomentumMethod):
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         """Cross-entropy of every view with the teacher's other full-size views; then the centre moves."""
         student, teacher = [self.last_layer(o["z"]) for o in out], self.targets(batch)
-        temperatures = {
-            "student_temperature": self.student_temperature, "teacher_temperature": self.teacher_temperature
-        }  # fmt: skip
-        value = dino(student, teacher, self.centre, **temperatures)
+        own, theirs = self.student_temperature, self.teacher_temperature
+        value = dino(student, teacher, self.centre, student_temperature=own, teacher_temperature=theirs)
         self.centre = self.centre.lerp(dino_centre(teacher, gather=self.gather), 1 - CENTRE_MOMENTUM)
         return {"dino": value}
 

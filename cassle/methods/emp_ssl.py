@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ class EMPSSL(SSLMethod):
     """EMP-SSL (Tong et al. 2023): many small patches of an image agree with their mean and fill the space."""
 
     auto_distiller = "predictive"
-    defaults = {"num_crops": 20, "min_scale": 0.25, "max_scale": 0.25}
+    defaults: ClassVar[dict[str, Any]] = {"num_crops": 20, "min_scale": 0.25, "max_scale": 0.25}
 
     def __init__(
         self,

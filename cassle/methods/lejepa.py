@@ -47,5 +47,5 @@ class LeJEPA(SSLMethod):
         """Prediction of the mean of the full-size views, and SIGReg."""
         z = torch.stack([o["z"] for o in out])
         directions = random_directions(self.num_slices, self.output_dim, self.draws("directions"))
-        directions = directions.to(z.device, z.dtype, non_blocking=True)
+        directions = directions.to(z.device, non_blocking=True)
         return lejepa_terms(z, directions, lamb=self.lamb, num_global=batch.num_large, gather=self.gather)

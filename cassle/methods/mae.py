@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ class MAE(SSLMethod):
 
     auto_distiller = "predictive_mse"
     min_views, max_views = 1, 1
-    defaults = {
+    defaults: ClassVar[dict[str, Any]] = {
         "backbone": "vit_tiny", "num_crops": 1, "min_scale": 0.2,
         "color_jitter_prob": 0.0, "gray_scale_prob": 0.0, "gaussian_prob": 0.0,
     }  # fmt: skip

@@ -15,7 +15,7 @@ from cassle.nn.queue import Queue
 
 
 class MoCoV2Plus(MomentumMethod):
-    """MoCo v2+ (He et al. 2020; Chen et al. 2020), symmetric: a view finds the teacher's key among a queue of old keys."""
+    """MoCo v2+ (He et al. 2020; Chen et al. 2020): each view finds the teacher's key among a queue of old keys."""
 
     auto_distiller = "contrastive"
 

@@ -18,6 +18,7 @@ def mlp(
     last_norm: Literal["none", "affine", "plain"] = "none",
     bias: bool = True,
     activation: type[nn.Module] = nn.ReLU,
+    std: float | None = None,
 ) -> nn.Sequential:
     """Return Linear(-BN)-activation-…-Linear(-BN).
 
@@ -30,6 +31,7 @@ def mlp(
         last_norm: batch norm after the last layer: none, affine, or plain (without scale and shift).
         bias: biases of the hidden linear layers; a batch norm that follows makes them idle.
         activation: class of the activations.
+        std: spread of the truncated normal distribution that weights start from; default: PyTorch's initialisation.
 
     Shapes: (batch, num_inputs) in, (batch, num_outputs) out.
     """
@@ -43,4 +45,9 @@ def mlp(
     modules.append(nn.Linear(widths[-1], num_outputs, bias=last_norm == "none"))
     if last_norm != "none":
         modules.append(nn.BatchNorm1d(num_outputs, affine=last_norm == "affine"))
+    for layer in modules:
+        if std is not None and isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return nn.Sequential(*modules)

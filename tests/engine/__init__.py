@@ -29,9 +29,9 @@ class Killed(BaseException):
 
 
 def run(base: Path, **settings: Any) -> dict:
-    """Run a tiny experiment in ``base/job`` and return its results."""
+    """Run a tiny experiment in ``base/job`` and return its results; a setting that is None is left out."""
     settings = {**TINY, "name": "job", "base_experiment_dir": base, "say": lambda line: None, **settings}
-    return Experiment(**settings).run()
+    return Experiment(**{name: value for name, value in settings.items() if value is not None}).run()
 
 
 def command(base: Path, **settings: Any) -> list[str]:

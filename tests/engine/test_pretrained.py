@@ -5,6 +5,7 @@ import argparse
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from torch import nn
 
 import cassle
@@ -196,6 +197,24 @@ def test_torchvisions_weights(tmp_path):
         load_backbone(tmp_path / "resnet18.pth", "resnet18", size=32)
 
 
+def test_timms_weights(tmp_path):
+    timm = pytest.importorskip("timm")
+    theirs = timm.create_model("resnet10t", num_classes=7).eval()
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    encoder = load_backbone(tmp_path / "model.safetensors", "timm/resnet10t", size=96)
+    images = torch.randn(2, 3, 96, 96)
+    torch.testing.assert_close(encoder.backbone(images), theirs.forward_head(theirs.forward_features(images), True))
+
+
+def test_loading_draws_no_random_numbers(saved, tmp_path):
+    path, _ = saved()
+    save_tiny(tmp_path / "a.pth")
+    before = torch.get_rng_state()
+    load_backbone(path)
+    load_backbone(tmp_path / "a.pth", "tiny", size=12, width=4)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_preprocessing_of_weights_of_others(tmp_path):
     save_tiny(tmp_path / "a.pth")
     small = load_backbone(tmp_path / "a.pth", "tiny", size=12, width=4)
@@ -242,7 +261,13 @@ def test_evaluating_weights_of_others(tmp_path):
         evaluate_checkpoint(values, say=lambda line: None)
     given = {**values, "dataset": "digits", "num_tasks": 2}
     assert evaluate_checkpoint(given, say=lambda line: None)["num_tasks"] == 2
-    assert problems_of({**given, "encoder": "tinny"})[0].startswith("--backbone tinny: unknown. Did you mean 'tiny'")
+    del given["encoder"]
+    assert problems_of(given) == ["--width: needs --backbone tiny."]
+    misspelt = problems_of({**given, "backbone": "tinny"})
+    assert [problem.split(".")[0] for problem in misspelt] == [
+        "--width: belongs to --backbone tiny, not tinny",
+        "--backbone tinny: unknown",
+    ]
     assert "width" in schema({"encoder": "tiny"}).names and "width" not in schema().names
 
 

@@ -1,21 +1,15 @@
-# BYOL with CaSSLe distillation on CIFAR-100: five tasks of 20 classes, 500 epochs each (published settings).
-# The data is downloaded to $DATA_DIR if it is not there.
+# BYOL, with CaSSLe distillation, on CIFAR-100: five tasks of 20 classes, 500 epochs each.
+# CaSSLe's published settings. The data is downloaded to $DATA_DIR if it is not there.
 python main_continual.py \
     --name byol-distill-cifar100 \
     --dataset cifar100 \
-    --data_dir $DATA_DIR \
-    --download \
+    --data_dir $DATA_DIR --download \
     --method byol \
     --distiller predictive \
-    --gpus 0 \
-    --precision 16 \
-    --max_epochs 500 \
-    --batch_size 256 \
+    --gpus 0 --precision 16 \
+    --max_epochs 500 --batch_size 256 \
     --lars --grad_clip_lars --eta_lars 0.02 --exclude_bias_n_norm \
-    --lr 1.0 \
+    --lr 1.0 --weight_decay 1e-5 \
     --classifier_lr 0.1 --momentum_classifier \
-    --weight_decay 1e-5 \
-    --proj_hidden_dim 4096 \
-    --pred_hidden_dim 4096 \
-    --gaussian_prob 0.0 \
-    --solarization_prob 0.0 0.2
+    --proj_hidden_dim 4096 --pred_hidden_dim 4096 \
+    --gaussian_prob 0.0 --solarization_prob 0.0 0.2

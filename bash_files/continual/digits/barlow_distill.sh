@@ -1,4 +1,4 @@
-# Barlow Twins with CaSSLe distillation on scikit-learn's digits: five tasks of two classes, about a minute on two cores.
+# Barlow Twins with CaSSLe distillation on the digits of scikit-learn: five tasks of two classes, a minute on two cores.
 python main_continual.py \
     --name barlow-distill-digits \
     --dataset digits \

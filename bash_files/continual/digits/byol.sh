@@ -1,4 +1,4 @@
-# BYOL (fine-tuning) on scikit-learn's digits: five tasks of two classes, about a minute on two cores.
+# BYOL (fine-tuning) on the digits of scikit-learn: five tasks of two classes, a minute on two cores.
 python main_continual.py \
     --name byol-digits \
     --dataset digits \

@@ -1,0 +1,16 @@
+# Barlow Twins, with CaSSLe distillation, on DomainNet: six tasks, a domain each, 200 epochs each.
+# CaSSLe's published settings. $DATA_DIR/domainnet holds the images and DOMAIN_{train,test}.txt.
+python main_continual.py \
+    --name barlow-distill-domainnet \
+    --dataset domainnet \
+    --data_dir $DATA_DIR/domainnet \
+    --split_strategy domain --num_tasks 6 \
+    --method barlow_twins \
+    --distiller decorrelative \
+    --gpus 0,1,2,3 --sync_batchnorm --precision 16 \
+    --max_epochs 200 --batch_size 64 \
+    --check_val_every_n_epoch 9999 --disable_knn_eval \
+    --lars --grad_clip_lars --eta_lars 0.02 --exclude_bias_n_norm \
+    --lr 0.4 \
+    --scale_loss 0.1 \
+    --gaussian_prob 1.0 0.1 --solarization_prob 0.0 0.2

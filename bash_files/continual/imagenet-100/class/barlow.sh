@@ -1,0 +1,14 @@
+# Barlow Twins, fine-tuning, on ImageNet-100: five tasks of 20 classes, 400 epochs each.
+# CaSSLe's published settings. $DATA_DIR/imagenet-100 holds {train,val}/WNID/*.JPEG.
+python main_continual.py \
+    --name barlow-imagenet100-class \
+    --dataset imagenet100 \
+    --data_dir $DATA_DIR/imagenet-100 \
+    --method barlow_twins \
+    --gpus 0,1 --sync_batchnorm --precision 16 \
+    --max_epochs 400 \
+    --check_val_every_n_epoch 9999 \
+    --lars --grad_clip_lars --eta_lars 0.02 --exclude_bias_n_norm \
+    --lr 0.4 \
+    --scale_loss 0.1 \
+    --gaussian_prob 1.0 0.1 --solarization_prob 0.0 0.2

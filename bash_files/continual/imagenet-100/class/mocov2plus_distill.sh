@@ -1,0 +1,15 @@
+# MoCo V2+, with CaSSLe distillation, on ImageNet-100: five tasks of 20 classes, 400 epochs each.
+# CaSSLe's published settings. $DATA_DIR/imagenet-100 holds {train,val}/WNID/*.JPEG.
+python main_continual.py \
+    --name mocov2plus-distill-imagenet100-class \
+    --dataset imagenet100 \
+    --data_dir $DATA_DIR/imagenet-100 \
+    --method mocov2plus \
+    --distiller contrastive \
+    --gpus 0,1 --sync_batchnorm --precision 16 \
+    --max_epochs 400 \
+    --check_val_every_n_epoch 9999 \
+    --scheduler cosine --lr 0.4 \
+    --temperature 0.2 \
+    --final_tau_momentum 0.999 \
+    --saturation 0.4

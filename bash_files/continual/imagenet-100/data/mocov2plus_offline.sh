@@ -1,0 +1,15 @@
+# MoCo V2+, on all data at once, the upper bound, on ImageNet-100: one task, 400 epochs.
+# Otherwise CaSSLe's published settings. $DATA_DIR/imagenet-100 holds {train,val}/WNID/*.JPEG.
+python main_continual.py \
+    --name mocov2plus-offline-imagenet100-data \
+    --dataset imagenet100 \
+    --data_dir $DATA_DIR/imagenet-100 \
+    --split_strategy data --num_tasks 1 \
+    --method mocov2plus \
+    --gpus 0,1 --sync_batchnorm --precision 16 \
+    --max_epochs 400 \
+    --check_val_every_n_epoch 9999 \
+    --scheduler cosine --lr 0.4 \
+    --temperature 0.2 \
+    --final_tau_momentum 0.999 \
+    --saturation 0.4
