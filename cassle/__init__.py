@@ -17,6 +17,7 @@ _PUBLIC = {
     "Experiment": "cassle.engine.experiment",
     "load_backbone": "cassle.engine.pretrained",
     "evaluate": "cassle.engine.linear",
+    "export": "cassle.engine.export",
 }
 __all__ = [*_PUBLIC, "__version__"]
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cassle.data import BENCHMARKS as BENCHMARKS
     from cassle.distill import DISTILLERS as DISTILLERS
     from cassle.engine.experiment import Experiment as Experiment
+    from cassle.engine.export import export as export
     from cassle.engine.linear import evaluate as evaluate
     from cassle.engine.pretrained import load_backbone as load_backbone
     from cassle.methods import METHODS as METHODS

@@ -23,7 +23,7 @@ SOLVED = {
 }  # fmt: skip
 
 
-def _guarded(command: Callable[[], int]) -> int:
+def guarded(command: Callable[[], int]) -> int:
     """Run a command; a user's mistake is printed as it is, without a traceback."""
     try:
         return command()
@@ -69,7 +69,7 @@ def _command(argv: Sequence[str], run: Callable[[dict[str, Any], set[str]], None
             run(values, modes)
         return 0
 
-    return _guarded(command)
+    return guarded(command)
 
 
 def main_continual(argv: Sequence[str]) -> int:

@@ -23,6 +23,7 @@ SETTLED = {
     "encode_indexes_into_labels": "batches always carry the sample indexes",
     "multiple_trainloader_mode": "an epoch is as long as the task's data",
     "distiller_library": "there is one library of distillers",
+    "norm_last_layer": "DINO's last layer always consists of unit vectors",
 }
 UMAP = "there are no UMAP plots in this version; leave the flag out."
 CLASSIFIER = "Kaizen's classifier is not in this version; leave the flag out."
@@ -32,6 +33,7 @@ REPLACED = {
     "resume_from_checkpoint": "give the same command again: a run continues by itself.",
     "dali": "there is no DALI engine in this version; leave the flag out to use the resident engine.",
     "auto_umap": UMAP, "auto_umap_dir": UMAP, "auto_umap_frequency": UMAP,
+    "clip_grad": "give --trainer.gradient_clip_val, which clips the norm of the whole gradient.",
     "debug_augmentations": "views are not written to files in this version; leave the flag out.",
     "semi_supervised": "a probe with few labels is part of every evaluation; --few_labels sets them per class.",
     "no_distill": "leave --distiller out, then nothing is distilled.",
@@ -123,6 +125,8 @@ def upstream_spelling(values: dict[str, Any], note: Callable[[str], object]) -> 
     values, problems = dict(values), []
     _refuse_misspelt(values)
     _translate_kaizen(values, problems, note)
+    if str(values.get("norm_last_layer")).lower() == "false":
+        problems.append(f"--norm_last_layer {values.pop('norm_last_layer')}: {SETTLED['norm_last_layer']}.")
     for name, reason in SETTLED.items():
         if values.pop(name, None) is not None:
             note(f"Note: --{name} is not needed: {reason}.")
@@ -158,7 +162,8 @@ def upstream_spelling(values: dict[str, Any], note: Callable[[str], object]) -> 
 
 
 def _asked(value: Any) -> bool:
-    return value not in (None, False) and str(value).lower() != "false"
+    """Return whether a flag was given, and not only to turn something off."""
+    return str(value).lower() not in ("none", "false", "0", "0.0")
 
 
 def _refuse_misspelt(values: dict[str, Any]) -> None:

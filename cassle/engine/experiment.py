@@ -181,12 +181,12 @@ class Experiment:
             raise CheckpointError(
                 f"{ledger.path}: names no checkpoint of task {task - 1}; start anew with --overwrite."
             )
-        return handoff.read(self.folder.path / record.checkpoint, record.digest)
+        return handoff.read(self.folder.path / record.checkpoint, self.plan, record.digest)
 
     def _restored(self, record: TaskRecord) -> SSLMethod:
         """Return the trained model of a task whose evaluation was interrupted."""
         model = self.plan.build_model()
-        weights = handoff.read(self.folder.path / record.checkpoint, record.digest).weights
+        weights = handoff.read(self.folder.path / record.checkpoint, self.plan, record.digest).weights
         load_strictly(model, weights, ignore=model.transient, source=record.checkpoint)
         return model.to(self.plan.training.device)
 
@@ -201,7 +201,8 @@ class Experiment:
                     f"({record.checkpoint}); give that one, another --experiment_dir, or --overwrite."
                 )
             return
-        load_strictly(model, handoff.read(path).weights, ignore=model.transient, source=f"--pretrained_model {path}")
+        weights = handoff.read(path, self.plan).weights
+        load_strictly(model, weights, ignore=model.transient, source=f"--pretrained_model {path}")
         record.checkpoint, record.digest = str(path), found
         if self.writes:
             if self._evaluates(images):

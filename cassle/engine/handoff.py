@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cassle.engine import checkpoint
 from cassle.engine.folder import fingerprint
+from cassle.engine.foreign import is_upstream, upstream_state
 from cassle.engine.plan import Plan
 from cassle.errors import CheckpointError
 from cassle.methods.base import SSLMethod
@@ -51,11 +52,12 @@ def _on_cpu(weights: Weights) -> Weights:
     return {name: value.cpu() for name, value in weights.items()}
 
 
-def read(path: Path, digest: str | None = None) -> Handoff:
+def read(path: Path, plan: Plan, digest: str | None = None) -> Handoff:
     """Read a hand-off.
 
     Args:
-        path: the checkpoint.
+        path: a ``final.ckpt``, or the checkpoint of a task that upstream's CaSSLe or Kaizen trained.
+        plan: the run that takes over.
         digest: what the ledger knows of the file; None skips the comparison.
 
     Raises:
@@ -66,4 +68,6 @@ def read(path: Path, digest: str | None = None) -> Handoff:
         raise CheckpointError(f"{path}: not the file that the ledger knows; restore it, or use --overwrite.")
     if "state_dict" not in content:
         raise CheckpointError(f"{path}: has no state_dict; it is not a checkpoint of cassle.")
+    if is_upstream(content):
+        return Handoff(upstream_state(content["state_dict"], plan.build_model()), {})
     return Handoff(content["state_dict"], content.get("probes", {}))

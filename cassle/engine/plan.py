@@ -12,6 +12,7 @@ import torch
 from cassle.data.module import TaskData, available_memory
 from cassle.data.recipe import Augmentation, Recipe
 from cassle.engine.checkpoint import load
+from cassle.engine.foreign import is_upstream
 from cassle.engine.run import Run, choose, known_settings, model_class, schema_for
 from cassle.engine.settings import canonical_names, plain
 from cassle.engine.trainer import Training
@@ -176,15 +177,18 @@ class Plan:
     def _foreign_tasks(self, checkpoint: Path) -> list[str]:
         """Return why a checkpoint cannot be the hand-off of this run's task 0."""
         try:
-            trained = load(checkpoint).get("cassle", {}).get("config", {})
+            content = load(checkpoint)
         except CheckpointError as error:
             return [f"--pretrained_model {error}"]
+        trained = content.get("cassle", {}).get("config", {})
         names = ("dataset", "num_tasks", "split_strategy", "split_seed", "method", "backbone")
         odd = [
             f"--{n} {trained.get(n)} there, {self.values[n]} here" for n in names if trained.get(n) != self.values[n]
         ]
+        if not trained and is_upstream(content):  # it does not say what it was trained on
+            return []
         if not trained:
-            return [f"--pretrained_model {checkpoint}: not a final.ckpt of cassle."]
+            return [f"--pretrained_model {checkpoint}: neither a final.ckpt of cassle nor a checkpoint of CaSSLe's code."]
         return [f"--pretrained_model {checkpoint}: was trained for other tasks ({'; '.join(odd)})."] if odd else []
 
     def _batch_problems(self, counts: Iterable[int]) -> list[str]:

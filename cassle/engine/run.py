@@ -145,6 +145,8 @@ def schema_for(method: str, distiller: str | None, backbone: str) -> Schema:
 @cache
 def known_settings() -> set[str]:
     """Return the settings of all methods, distillers and backbones."""
-    runs = [(method, METHODS[method].auto_distiller, next(iter(BACKBONES))) for method in METHODS]
-    runs += [(method, distiller, backbone) for method, distiller, _ in runs[:1] for backbone in BACKBONES]
+    method = next(name for name in METHODS if METHODS[name].has_prototypes)  # goes with every distiller
+    first = next(iter(BACKBONES))
+    runs = [(other, None, METHODS[other].defaults.get("backbone", first)) for other in METHODS]
+    runs += [(method, distiller, first) for distiller in DISTILLERS] + [(method, None, net) for net in BACKBONES]
     return {name for run in runs for name in schema_for(*run).names}

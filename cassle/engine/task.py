@@ -16,6 +16,7 @@ from cassle.engine.callbacks import Checkpointing, MetricsTable, ProgressBar, Se
 from cassle.engine.handoff import Handoff, Weights
 from cassle.engine.interruption import Interruption
 from cassle.engine.plan import Plan
+from cassle.engine.pretrained import start_from
 from cassle.evaluation.online import OnlineProbeCallback
 from cassle.methods.base import SSLMethod
 from cassle.randomness import key
@@ -83,6 +84,8 @@ def train_task(
 def _begin(plan: Plan, task: int, num_train: int, handoff: Handoff | None) -> SSLMethod:
     model = plan.build_model()
     model.seed, model.num_train = plan.run.seed, num_train
+    if task == 0 and plan.run.pretrained_model:
+        start_from(model, plan.run.pretrained_model, plan.backbone)
     with torch.random.fork_rng(devices=[]):  # a distillation predictor is initialised here
         torch.manual_seed(key(plan.run.seed, "begin_task", task))
         model.begin_task(task, handoff.weights if handoff else None)

@@ -1,4 +1,4 @@
-"""Every method with its own distiller, killed in the middle and continued; and every method on every backbone family."""
+"""Every method with its own distiller, killed midway and continued; and every method on every backbone family."""
 
 import pytest
 import torch
