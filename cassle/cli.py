@@ -122,7 +122,7 @@ def _probe(values: dict[str, Any], modes: set[str]) -> None:
         refused = [*([] if "dry_run" in modes else problems), *wrong_settings(values)]
         if refused:
             raise ConfigError(refused)
-        print(_yaml(plain(schema().resolve(values))), end="")
+        print(_yaml(plain(schema(values).resolve(values))), end="")
         if "dry_run" in modes:
             problems += missing_here(values)
         print("".join(f"warning: {problem}\n" for problem in problems), end="")
@@ -167,7 +167,7 @@ def _probe_help(values: dict[str, Any]) -> None:
     from cassle.engine.linear import schema
 
     _print_help(
-        schema().parser,
+        schema(values).parser,
         "main_linear.py",
         "Probe the encoder of a checkpoint: features are extracted once, then kNN, ridge and linear probes give an "
         "accuracy for every task. Without --dataset it is the data that the checkpoint was trained on.",

@@ -118,6 +118,22 @@ def upstream_state(state: Mapping[str, Tensor], model: nn.Module | None = None) 
         if not name.startswith(DROPPED):
             old = next((old for old in RENAMED if name.startswith(old)), "")
             found[RENAMED.get(old, "") + name.removeprefix(old)] = value
+    found = _with_our_memories(found)
     if model is not None:
         found |= {name: value for name, value in model.state_dict().items() if name in OURS and name not in found}
     return found
+
+
+def _with_our_memories(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state with upstream's queues and prototypes as they are kept here."""
+    state = {name: value for name, value in state.items() if name not in ("prototypes.weight_g", "queue_y")}
+    if "prototypes.weight_v" in state:  # SwAV: directions, their lengths apart
+        state["prototypes.0.weight"] = state.pop("prototypes.weight_v")
+    if {"queue", "queue_ptr"} <= state.keys():
+        queue, position = state.pop("queue"), state.pop("queue_ptr")
+        queues = {"queue": queue}  # NNCLR: (slots, dim)
+        if queue.dim() == 3:  # MoCo: (views, dim, slots) with one position
+            queues = {f"queues.{view}": slots.contiguous() for view, slots in enumerate(queue.mT)}
+        for name, slots in queues.items():
+            state |= {f"{name}.slots": slots, f"{name}.pushed": position.flatten()[0].long()}
+    return state

@@ -12,7 +12,7 @@ from cassle.data import BENCHMARKS
 from cassle.data.module import TaskData
 from cassle.data.recipe import Augmentation
 from cassle.distill import DISTILLERS
-from cassle.engine.settings import Component, Schema, belonging
+from cassle.engine.settings import Component, Schema, belonging, settings_of
 from cassle.engine.trainer import Training
 from cassle.engine.wandb_run import WandB
 from cassle.errors import ConfigError
@@ -145,8 +145,6 @@ def schema_for(method: str, distiller: str | None, backbone: str) -> Schema:
 @cache
 def known_settings() -> set[str]:
     """Return the settings of all methods, distillers and backbones."""
-    method = next(name for name in METHODS if METHODS[name].has_prototypes)  # goes with every distiller
-    first = next(iter(BACKBONES))
-    runs = [(other, None, METHODS[other].defaults.get("backbone", first)) for other in METHODS]
-    runs += [(method, distiller, first) for distiller in DISTILLERS] + [(method, None, net) for net in BACKBONES]
-    return {name for run in runs for name in schema_for(*run).names}
+    components = [part for registry in (METHODS, DISTILLERS, BACKBONES) for part in registry.values()]
+    common = schema_for(next(iter(METHODS)), None, next(iter(BACKBONES)))
+    return {*common.names, *(name for part in components for name in settings_of(part))}

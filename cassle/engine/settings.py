@@ -172,7 +172,7 @@ def belonging(chosen: Mapping[str, tuple[Mapping[str, Any], str | None]]) -> Cal
 
     def where(name: str) -> str | None:
         for flag, (components, choice) in chosen.items():
-            having = [other for other in components if name in _settings(components[other])]
+            having = [other for other in components if name in settings_of(components[other])]
             if not having:
                 continue
             wanted = "" if len(having) == len(components) else f" {' or '.join(having)}"
@@ -183,7 +183,8 @@ def belonging(chosen: Mapping[str, tuple[Mapping[str, Any], str | None]]) -> Cal
 
 
 @cache
-def _settings(target: Callable[..., Any]) -> set[str]:
+def settings_of(target: Callable[..., Any]) -> set[str]:
+    """Return the names of the settings of one component."""
     return set(Schema([Component("", target)]).names)
 
 

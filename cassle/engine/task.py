@@ -123,6 +123,7 @@ def _online_probes(
         )
         for network in ("backbone", *(["momentum"] if plan.online.momentum else []))
     ]
+    probes = [probe for probe in probes if len(probe.members)]  # a task may have no labelled image
     for probe in probes:
         if handoff and probe.network in handoff.probes:
             probe.start_from(handoff.probes[probe.network])

@@ -34,12 +34,15 @@ def accuracy_rows(
 
     size = evaluation.eval_batch_size
     device = next(backbone.parameters()).device  # where the probes run too
-    features = [
-        extract_features(backbone, part.pixels, batch_size=size, transform=view).to(device)
-        for part in (images.train, images.val)
-    ]
+    pixels, targets = images.train.pixels, images.train.targets
+    labelled = targets >= 0  # STL-10's training part is mostly unlabelled
+    if not labelled.all():
+        pixels, targets = pixels[labelled], targets[labelled]
+    train, val = (
+        extract_features(backbone, part, batch_size=size, transform=view).to(device)
+        for part in (pixels, images.val.pixels)
+    )
     tasks = images.split.val_tasks(len(images.val.targets))
-    train, val = features
     return evaluation.row(
-        train, images.train.targets, val, images.val.targets, tasks, len(images.classes), images.split.num_tasks
+        train, targets, val, images.val.targets, tasks, len(images.classes), images.split.num_tasks
     )

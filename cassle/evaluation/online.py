@@ -108,7 +108,8 @@ class OnlineProbeCallback(pl.Callback):
         self.batch_size = settings.batch_size or batch_size
         self.seed, self.task = seed, task
         chosen = {"all_tasks": slice(None), "seen_tasks": slice(task + 1), "current_task": slice(task, task + 1)}
-        self.members = torch.cat(images.split.train[chosen[settings.data]])
+        members = torch.cat(images.split.train[chosen[settings.data]])
+        self.members = members[images.train.targets.cpu()[members] >= 0]
         self.probe: nn.Sequential | None = None
         self._loaded: dict[str, Any] | None = None
         self._sums: Tensor | None = None

@@ -17,6 +17,7 @@ from cassle.engine.plan import Plan
 from cassle.engine.pretrained import load_backbone, read_encoder, start_from
 from cassle.errors import CheckpointError, ConfigError
 from cassle.nn import BACKBONES
+from tests.methods import batch, build, losses
 
 SETTINGS = {"backbone": "tiny", "width": 4, "output_dim": 8, "proj_hidden_dim": 8, "size": 12}
 
@@ -344,3 +345,29 @@ def test_starting_from_weights_of_others(tmp_path):
     wide = Plan({**SETTINGS, "width": 8}).build_model()
     with pytest.raises(CheckpointError, match=r"--pretrained_model .*a.pth does not fit .*\(4,\) instead of \(8,\)"):
         start_from(wide, tmp_path / "a.pth", "tiny")
+
+
+@pytest.mark.parametrize("method", ["mocov2plus", "nnclr", "swav"])
+def test_upstreams_queues_and_prototypes_are_taken_over(method):
+    model = build(method)
+    model.begin_task(0, None)
+    losses(model, batch())
+    ours = {name: value for name, value in model.state_dict().items() if not name.startswith(model.transient or "-")}
+    theirs = {
+        name.replace("momentum_teacher.stages.", "momentum_").replace("backbone.", "encoder."): value
+        for name, value in ours.items()
+        if not name.startswith(("queue", "prototypes", "momentum_teacher.tau"))
+    }
+    if method == "mocov2plus":
+        theirs["queue"] = torch.stack([ours[f"queues.{view}.slots"].T for view in range(2)])
+        theirs["queue_ptr"] = ours["queues.0.pushed"].reshape(1)
+    if method == "nnclr":
+        theirs |= {"queue": ours["queue.slots"], "queue_ptr": ours["queue.pushed"].reshape(1)}
+        theirs["queue_y"] = -torch.ones(20)
+    if method == "swav":
+        weight = ours["prototypes.0.weight"]
+        theirs |= {"prototypes.weight_v": weight, "prototypes.weight_g": torch.ones(len(weight), 1)}
+    other = build(method, seed=5)
+    other.begin_task(1, upstream_state(theirs, other))
+    found = other.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in ours.items())
