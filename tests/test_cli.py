@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from cassle.cli import _guarded, main_continual, main_linear
+from cassle.cli import guarded, main_continual, main_linear
 from cassle.engine.plan import Plan
 from cassle.engine.run import schema_for
 from cassle.errors import ConfigError
@@ -496,10 +496,10 @@ def test_wandb_refuses(capsys, monkeypatch, module, code):
     monkeypatch.delitem(sys.modules, "wandb", raising=False)
     if not module:
         with pytest.raises(Refused):
-            _guarded(refuse)
+            guarded(refuse)
         return
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(errors=SimpleNamespace(Error=Refused)))
-    assert _guarded(refuse) == code
+    assert guarded(refuse) == code
     err = capsys.readouterr().err
     assert err.startswith(
         "error: --wandb: Weights & Biases refuses (api_key not configured (no-tty). call wandb login)"

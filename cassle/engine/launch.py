@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cassle.errors import ConfigError
 
+SLURM = ("--gpu", "--num_gpus", "--hours", "--requeue")  #: upstream's description of a job
 PROGRAMS = ("main_continual.py", "main_linear.py")
 NAME = "[A-Za-z_][A-Za-z0-9_]*"
 #: what a script is made of, in bash's grammar; the first that fits is taken
@@ -145,6 +146,16 @@ def _command(words: list[str], path: Path) -> list[str]:
     return [sys.executable, str(Path(__file__).parents[2] / program), *words[2:]]
 
 
+def taken(words: list[str], flag: str) -> tuple[list[str], str | None]:
+    """Return the words without ``flag VALUE`` (or ``flag=VALUE``), and the value, None without the flag."""
+    for i, word in enumerate(words):
+        if word == flag and i + 1 < len(words):
+            return words[:i] + words[i + 2 :], words[i + 1]
+        if word.startswith(f"{flag}="):
+            return words[:i] + words[i + 1 :], word.partition("=")[2]
+    return words, None
+
+
 def launch(argv: Sequence[str]) -> int:
     """Run the commands of ``--script``, with every other flag appended to each; returns the first bad exit code.
 
@@ -154,18 +165,21 @@ def launch(argv: Sequence[str]) -> int:
     Raises:
         ConfigError: the script is missing or needs a shell.
     """
-    words, script = list(argv), None
-    for i, word in enumerate(words):
-        if word == "--script" and i + 1 < len(words):
-            script, words = Path(words[i + 1]), words[:i] + words[i + 2 :]
-            break
-        if word.startswith("--script="):
-            script, words = Path(word.partition("=")[2]), words[:i] + words[i + 1 :]
-            break
+    words, script = taken(list(argv), "--script")
+    words, mode = taken(words, "--mode")
+    if mode not in (None, "normal"):
+        raise ConfigError(
+            f"--mode {mode}: jobs are not written in this version; put 'job_launcher.py --script …' into a job of your "
+            "own. It may be stopped and queued again: the same command continues."
+        )
+    for flag in SLURM:
+        words, value = taken(words, flag)
+        if value is not None:
+            print(f"Note: {flag} is not used: it describes jobs of --mode slurm.", file=sys.stderr)
     if script is None:
         raise ConfigError("--script: missing; give a file of bash_files/, e.g. bash_files/continual/digits/barlow.sh.")
     environment = dict(os.environ)  # with what the script exports, e.g. CUDA_VISIBLE_DEVICES
-    parsed = parse_script(script, missing_ok="--dry_run" in words, environment=environment)
+    parsed = parse_script(Path(script), missing_ok="--dry_run" in words, environment=environment)
     commands = [[*command, *words] for command in parsed]
     for command in commands[:-1]:
         code = subprocess.run(command, check=False, env=environment).returncode

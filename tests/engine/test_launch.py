@@ -177,3 +177,13 @@ def test_the_exit_code_of_a_real_run(script, tmp_path):
 def test_the_projects_own_scripts_can_be_read():
     scripts = sorted((REPOSITORY / "bash_files").rglob("*.sh"))
     assert scripts and all(parse_script(path, missing_ok=True) for path in scripts)
+
+
+def test_upstreams_description_of_a_job(script, started, capsys):
+    calls, _ = started
+    path = str(script("python main_continual.py --lr 1"))
+    launch.launch(["--script", path, "--mode", "normal", "--num_gpus", "2", "--hours=20"])
+    assert [command[2:] for command, _ in calls] == [["--lr", "1"]]
+    assert "--num_gpus is not used" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"--mode slurm: jobs are not written .* continues"):
+        launch.launch(["--script", path, "--mode", "slurm"])
