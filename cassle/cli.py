@@ -18,7 +18,7 @@ from cassle.spelling import collect, upstream_spelling
 SOLVED = {
     "optimizer", "lr", "lars", "exclude_bias_n_norm", "weight_decay", "scheduler", "lr_decay_steps", "batch_size",
     "max_epochs", "precision", "name", "project", "entity", "wandb", "offline", "classifier_lr", "method",
-    "accelerator", "strategy", "sync_batchnorm", "experiment_dir", "base_experiment_dir", "checkpoint_dir",
+    "accelerator", "strategy", "trainer_strategy", "sync_batchnorm", "experiment_dir", "base_experiment_dir", "checkpoint_dir",
     "checkpoint_frequency", "check_val_every_n_epoch", "devices", "num_nodes", "trainer",
 }  # fmt: skip
 
@@ -150,11 +150,11 @@ def _problems(build: Callable[[], object]) -> list[str]:
 
 def _train_help(values: dict[str, Any]) -> None:
     """Print the settings of the chosen method, distiller and backbone, grouped by component."""
-    from cassle.engine.run import choose, schema_for
+    from cassle.engine.choice import choose, schema_for
     from cassle.engine.settings import canonical_names
 
     _print_help(
-        schema_for(*choose(canonical_names(values))).parser,
+        schema_for(choose(canonical_names(values))).parser,
         "main_continual.py",
         "Train an encoder on a sequence of tasks and evaluate it after each. The same command continues a run that was "
         "stopped. The flags of method, distiller and backbone are those of the ones named on this command line: try "

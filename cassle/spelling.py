@@ -146,7 +146,9 @@ def upstream_spelling(values: dict[str, Any], note: Callable[[str], object]) -> 
         typed = {name: yaml.safe_load(value) if isinstance(value, str) else value for name, value in options.items()}
         values["trainer"] = {**typed, **values.get("trainer", {})}
     if values.get("accelerator") in ("ddp", "dp", "ddp2", "ddp_spawn"):
-        values["strategy"], values["accelerator"] = "ddp", "auto"
+        values["trainer_strategy"], values["accelerator"] = "ddp", "auto"
+    if str(values.get("strategy", "")).startswith(("auto", "ddp")):  # Lightning's word for it
+        values["trainer_strategy"] = values.pop("strategy")
     if "precision" in values:
         values["precision"] = PRECISIONS.get(str(values["precision"]), values["precision"])
     if "gpus" in values and values["gpus"] is not None:

@@ -11,7 +11,7 @@ import yaml
 
 from cassle.cli import guarded, main_continual, main_linear
 from cassle.engine.plan import Plan
-from cassle.engine.run import schema_for
+from cassle.engine.choice import Choice, schema_for
 from cassle.errors import ConfigError
 from cassle.methods import METHODS
 from cassle.nn import BACKBONES
@@ -127,7 +127,9 @@ def test_upstreams_flags_are_understood(name):
     assert any("--save_checkpoint is not needed" in note for note in notes)
     if "imagenet" in name:
         assert (
-            plan.values["strategy"] == "ddp" and plan.values["accelerator"] == "auto" and plan.values["gpus"] == [0, 1]
+            plan.values["trainer_strategy"] == "ddp"
+            and plan.values["accelerator"] == "auto"
+            and plan.values["gpus"] == [0, 1]
         )
         assert plan.optimization.images_per_step == 256 and plan.size == 224
 
@@ -392,7 +394,7 @@ def test_a_printed_configuration_is_the_same_configuration(capsys, tmp_path, lin
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_flag_is_explained(method, backbone):
-    schema = schema_for(method, METHODS[method].auto_distiller, backbone)
+    schema = schema_for(Choice(method, METHODS[method].auto_distiller, backbone=backbone))
     actions = [action for action in schema.parser._actions if action.dest not in ("help", "print_config")]
     assert {action.dest for action in actions} >= set(schema.names)
     for action in actions:

@@ -13,7 +13,7 @@ from cassle import spelling
 from cassle.cli import main_continual, main_linear
 from cassle.engine.launch import parse_script
 from cassle.engine.plan import Plan
-from cassle.engine.run import schema_for
+from cassle.engine.choice import Choice, schema_for
 from cassle.engine.settings import ALIASES
 from cassle.errors import ConfigError
 from cassle.spelling import collect, upstream_spelling
@@ -205,14 +205,14 @@ def test_every_flag_of_upstream_is_known():
         "supervised",
         "multicrop",
     }
-    known = {*schema_for("simclr", None, "resnet18").names, *translated, *ALIASES}
+    known = {*schema_for(Choice("simclr")).names, *translated, *ALIASES}
     assert set(FLAGS.split()) <= known
     for method, flags in METHOD_FLAGS.items():
-        assert {"output_dim", "proj_hidden_dim", *flags.split()} <= set(schema_for(method, None, "resnet18").names)
+        assert {"output_dim", "proj_hidden_dim", *flags.split()} <= set(schema_for(Choice(method)).names)
     for distiller, flags in DISTILLER_FLAGS.items():
         wanted = {f"distill_{flag}" for flag in ("lamb", "proj_hidden_dim", *flags.split())}
-        assert wanted <= set(schema_for("swav", distiller, "resnet18").names)
-    assert not translated & {*schema_for("simclr", None, "resnet18").names}
+        assert wanted <= set(schema_for(Choice("swav", distiller)).names)
+    assert not translated & {*schema_for(Choice("simclr")).names}
 
 
 @pytest.mark.parametrize("line, told", [("--norm_last_layer True", 0), ("--norm_last_layer False", 1)])

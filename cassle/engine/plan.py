@@ -12,14 +12,16 @@ import torch
 from cassle.data.module import TaskData, available_memory
 from cassle.data.recipe import Augmentation, Recipe
 from cassle.engine.checkpoint import load
+from cassle.engine.choice import Choice, choose, known_settings, model_class, schema_for
 from cassle.engine.foreign import is_upstream
-from cassle.engine.run import Run, choose, known_settings, model_class, schema_for
+from cassle.engine.run import Run
 from cassle.engine.settings import canonical_names, plain
 from cassle.engine.trainer import Training
 from cassle.engine.wandb_run import WandB
 from cassle.errors import CassleError, CheckpointError, ConfigError
 from cassle.evaluation.online import OnlineProbe
 from cassle.evaluation.protocol import Evaluation
+from cassle.memory import MEMORIES
 from cassle.methods import METHODS
 from cassle.methods.base import SSLMethod
 from cassle.nn import BACKBONES
@@ -39,9 +41,10 @@ class Plan:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         values = canonical_names(values)
-        self.method, self.distiller, self.backbone = self._choose(values)
-        values = {**values, "method": self.method, "distiller": self.distiller, "backbone": self.backbone}
-        self.schema = schema_for(self.method, self.distiller, self.backbone)
+        self.choice = self._choose(values)
+        self.method, self.distiller, self.strategy, self.memory, self.backbone = self.choice
+        values = {**values, **self.choice._asdict()}
+        self.schema = schema_for(self.choice)
         self.values, self.problems = self.schema.read(values)  # go on with the rest: its problems are told too
         self.run = self._build(Run)
         self.data = self._build(TaskData)
@@ -55,13 +58,13 @@ class Plan:
         if self.problems:
             raise ConfigError(self.problems)
 
-    def _choose(self, values: Mapping[str, Any]) -> tuple[str, str | None, str]:
-        """Return method, distiller and backbone; if they are wrong, tell what is wrong with the rest as well."""
+    def _choose(self, values: Mapping[str, Any]) -> Choice:
+        """Return the choice of components; if they are wrong, tell what is wrong with the rest as well."""
         try:
             return choose(values)
         except ConfigError as error:
-            left_out = {"method", "distiller", "backbone", "dataset"}
-            left_out |= known_settings() - {*schema_for(*choose({})).names}  # maybe the flags of what is misspelt
+            left_out = {*Choice._fields, "dataset"}
+            left_out |= known_settings() - {*schema_for(Choice()).names}  # maybe the flags of what is misspelt
             rest = {name: value for name, value in values.items() if name not in left_out}
             try:
                 Plan({**rest, "dataset": "custom", "data_dir": rest.get("data_dir", ".")})
@@ -85,7 +88,7 @@ class Plan:
         self._check_views()
         if METHODS[self.method].needs_labels and self.data and self.data.location.no_labels:
             self.problems.append(f"--no_labels: {self.method} needs labels; give them, or use another --method.")
-        if self.online and self.online.momentum and not model_class(self.method, None).has_momentum_teacher:
+        if self.online and self.online.momentum and not METHODS[self.method].has_momentum_teacher:
             self.problems.append(f"--momentum_classifier: {self.method} has no momentum teacher; leave the flag out.")
         if self.optimization and self.training:
             self.optimization.images_per_step = self.training.images_per_step
@@ -119,7 +122,8 @@ class Plan:
     @property
     def name(self) -> str:
         """Name of the experiment."""
-        parts = [self.method, *([self.distiller] if self.distiller else []), self.data.dataset]
+        ways = [self.distiller, self.strategy if self.strategy != "finetune" else None]
+        parts = [self.method, *(way for way in ways if way), self.data.dataset]
         return self.run.name or "-".join(parts)
 
     @property
@@ -150,12 +154,15 @@ class Plan:
 
     def build_model(self) -> SSLMethod:
         """Return a freshly initialised model; the same for the same seed, with or without a distiller."""
-        kind = model_class(self.method, self.distiller)
+        kind = model_class(self.method, self.distiller, self.strategy)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(self.run.seed, "init"))
             make = BACKBONES[self.backbone]
             backbone = make(self.size, **self.schema.arguments(make, self.values))
             model = kind(backbone, self.optimization, **self.schema.arguments(kind, self.values))
+            if self.memory:
+                memory = MEMORIES[self.memory]
+                model.memory = memory(model.mem_size, model.stored_dim, **self.schema.arguments(memory, self.values))
         return model.to(memory_format=torch.channels_last) if self.training.channels_last else model
 
     def missing_here(self) -> list[str]:
@@ -188,7 +195,9 @@ class Plan:
         if not trained and is_upstream(content):  # it does not say what it was trained on
             return []
         if not trained:
-            return [f"--pretrained_model {checkpoint}: neither a final.ckpt of cassle nor a checkpoint of CaSSLe's code."]
+            return [
+                f"--pretrained_model {checkpoint}: neither a final.ckpt of cassle nor a checkpoint of CaSSLe's code."
+            ]
         return [f"--pretrained_model {checkpoint}: was trained for other tasks ({'; '.join(odd)})."] if odd else []
 
     def _batch_problems(self, counts: Iterable[int]) -> list[str]:

@@ -57,8 +57,8 @@ def train_task(
         NonFiniteLossError: the loss became NaN or infinite.
         SystemExit: SIGTERM or Ctrl-C came; ``last.ckpt`` is saved (143, 130).
     """
-    model = _begin(plan, task, len(images.train.targets), handoff)
     loader = _loader(plan, task, images)
+    model = _begin(plan, task, fresh_model(plan, images, loader), handoff)
     first = processes.rank(plan.training.processes, plan.training.per_node) == 0
     table = MetricsTable(folder / "metrics.csv", task, on_row, first=first)
     probes = _online_probes(plan, task, images, handoff, table)
@@ -77,13 +77,19 @@ def train_task(
     interruption.training = False
     if interruption.requested:
         interruption.exit()
-    model.end_task()
+    model.to(settings.device).end_task()  # Lightning has put it on the CPU
     return Trained(model, {probe.network: probe.probe.state_dict() for probe in probes}, trainer)
 
 
-def _begin(plan: Plan, task: int, num_train: int, handoff: Handoff | None) -> SSLMethod:
+def fresh_model(plan: Plan, images: TaskImages, loader: ResidentLoader | None = None) -> SSLMethod:
+    """Return the model of a run as it is before task 0, settled in its data."""
     model = plan.build_model()
-    model.seed, model.num_train = plan.run.seed, num_train
+    num_train, num_classes = len(images.train.targets), len(images.classes)
+    model.settle(seed=plan.run.seed, num_train=num_train, num_classes=num_classes, images=loader)
+    return model
+
+
+def _begin(plan: Plan, task: int, model: SSLMethod, handoff: Handoff | None) -> SSLMethod:
     if task == 0 and plan.run.pretrained_model:
         start_from(model, plan.run.pretrained_model, plan.backbone)
     with torch.random.fork_rng(devices=[]):  # a distillation predictor is initialised here

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import groupby
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -23,6 +23,16 @@ from cassle.optim.build import Optimization
 from cassle.randomness import generator
 
 Outputs = list[dict[str, Tensor]]
+
+
+class ViewSource(Protocol):
+    """What makes views of training images by their positions; the loader does."""
+
+    def views_of(self, index: Tensor, purpose: str) -> list[Tensor]:
+        """Return freshly drawn views of images, each (batch, 3, size, size)."""
+
+    def centre_of(self, index: Tensor) -> Tensor:
+        """Return the evaluation view of images, (batch, 3, size, size)."""
 
 
 class SSLMethod(pl.LightningModule):
@@ -72,9 +82,21 @@ class SSLMethod(pl.LightningModule):
         self.concat_views = concat_views
         self.guard = FiniteGuard()
         self.current_task = 0
-        self.seed = 0  # of the run; set by the house
-        self.num_train = 0  # images of the training set, the range of ``batch.index``; set by the house
         self.progress = Progress()
+        self.settle()
+
+    def settle(
+        self, *, seed: int = 0, num_train: int = 0, num_classes: int = 0, images: ViewSource | None = None
+    ) -> None:
+        """Hear of the run that the model is in; the house calls it when the data is known, before ``begin_task``.
+
+        Args:
+            seed: of the run.
+            num_train: images of the training set, the range of ``batch.index``.
+            num_classes: classes of the data set, 0 without labels.
+            images: makes views of any training image; None where nothing is trained.
+        """
+        self.seed, self.num_train, self.num_classes, self.images = seed, num_train, num_classes, images
 
     # The hooks ------------------------------------------------------------------------------------------------------
 

@@ -91,6 +91,6 @@ def test_start_from_given_weights(tmp_path, monkeypatch):
 
 
 def test_small_settings_are_taken_by_somebody():
-    from cassle.engine.run import known_settings
+    from cassle.engine.choice import known_settings
 
     assert set(SMALL) <= known_settings()

@@ -1,0 +1,26 @@
+"""Further ways not to forget than distillation: mixins that compose with any objective."""
+
+from cassle.registry import Registry
+
+STRATEGIES = Registry(
+    "strategy",
+    {
+        "finetune": "cassle.strategies.base:Finetune",
+        "er": "cassle.strategies.replay:ExperienceReplay",
+        "lump": "cassle.strategies.lump:LUMP",
+        "der": "cassle.strategies.der:DER",
+        "minred": "cassle.strategies.minred:MinRedReplay",
+        "aep": "cassle.strategies.alignment:AEP",
+        "apre": "cassle.strategies.alignment:APRE",
+        "arp": "cassle.strategies.alignment:ARP",
+        "cassle-r": "cassle.strategies.alignment:CaSSLeR",
+    },
+    aliases={
+        "no_strategy": "finetune",
+        "replay": "er",
+        "cla-b": "aep",
+        "cla-e": "apre",
+        "cla-r": "arp",
+        "cassle_r": "cassle-r",
+    },
+)

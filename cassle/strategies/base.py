@@ -1,0 +1,26 @@
+"""What every strategy says of itself."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from cassle.methods.base import SSLMethod
+
+
+class Strategy:
+    """Base of the strategies: mixins that override the hooks of ``SSLMethod`` and call ``super()``."""
+
+    transient: ClassVar[tuple[str, ...]] = ()
+    #: names in ``MEMORIES`` that it can keep the past in; empty: it keeps none
+    memories: ClassVar[tuple[str, ...]] = ()
+    #: the memory that it takes by default
+    default_memory: ClassVar[str | None] = None
+
+    @classmethod
+    def refuses(cls, method: type[SSLMethod], distiller: str | None) -> str | None:
+        """Return why it does not go together with an objective or a distiller, None if it does."""
+        return None
+
+
+class Finetune(Strategy):
+    """Fine-tuning: nothing is kept of the past but the weights."""

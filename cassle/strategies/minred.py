@@ -1,0 +1,63 @@
+"""Training from a memory alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cassle.checks import Count
+from cassle.data.batch import Batch
+from cassle.losses.distributed import gather_exact
+from cassle.methods.base import Outputs
+from cassle.strategies.replay import Memorising
+
+
+class MinRedReplay(Memorising):
+    """MinRed (Purushwalkam et al. 2022): what arrives goes into a memory without redundancy; training draws from it."""
+
+    memories = ("minred", "fifo", "reservoir", "class_balanced")
+    default_memory = "minred"
+
+    def __init__(self, *args, replay_batch_size: Count | None = None, **kwargs) -> None:
+        """Build the strategy.
+
+        Args:
+            args: arguments of the method.
+            replay_batch_size: images of a training batch, per process; default: as many as arrive.
+            kwargs: arguments of ``Memorising``.
+        """
+        super().__init__(*args, **kwargs)
+        self.replay_batch_size = replay_batch_size
+
+    def stored(self, out: Outputs) -> Tensor:
+        """Return the sum of the projections of the views; the memory compares its direction."""
+        return torch.stack([o["z"].detach().float() for o in out]).sum(dim=0)
+
+    def compose_batch(self, batch: Batch) -> Batch:
+        """Let the batch arrive; return a batch drawn from the memory instead."""
+        batch = super().compose_batch(batch)
+        if self.memorises:
+            self.arrive(batch, self._on_arrival(batch))
+        number = self.replay_batch_size or len(batch.index)
+        past = self.draw(number)
+        if past is None:
+            return batch
+        views = self.images.views_of(past.keys, "replay")
+        return Batch(past.keys, views, past.targets, batch.num_large, num_replay=number)
+
+    @torch.no_grad()
+    def _on_arrival(self, batch: Batch) -> Tensor:
+        """Return the projections of the images themselves, by an extra pass in which no statistics move."""
+        training = [module for module in self.modules() if module.training]
+        self.eval()
+        z = self(self.images.centre_of(batch.index))["z"].float()
+        for module in training:
+            module.training = True
+        return z
+
+    def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
+        """The objective on what was drawn; then what is kept of it is refreshed."""
+        terms = super(Memorising, self).losses(batch, out)
+        if batch.num_replay:
+            self.memory.update(self.drawn, gather_exact(self.stored(out)))
+        return terms
