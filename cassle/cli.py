@@ -18,8 +18,8 @@ from cassle.spelling import collect, upstream_spelling
 SOLVED = {
     "optimizer", "lr", "lars", "exclude_bias_n_norm", "weight_decay", "scheduler", "lr_decay_steps", "batch_size",
     "max_epochs", "precision", "name", "project", "entity", "wandb", "offline", "classifier_lr", "method",
-    "accelerator", "strategy", "trainer_strategy", "sync_batchnorm", "experiment_dir", "base_experiment_dir", "checkpoint_dir",
-    "checkpoint_frequency", "check_val_every_n_epoch", "devices", "num_nodes", "trainer",
+    "accelerator", "strategy", "memory", "trainer_strategy", "sync_batchnorm", "experiment_dir",
+    "base_experiment_dir", "checkpoint_dir", "checkpoint_frequency", "check_val_every_n_epoch", "devices", "num_nodes", "trainer",
 }  # fmt: skip
 
 

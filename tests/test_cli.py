@@ -10,8 +10,8 @@ import torch
 import yaml
 
 from cassle.cli import guarded, main_continual, main_linear
-from cassle.engine.plan import Plan
 from cassle.engine.choice import Choice, schema_for
+from cassle.engine.plan import Plan
 from cassle.errors import ConfigError
 from cassle.methods import METHODS
 from cassle.nn import BACKBONES

@@ -11,9 +11,9 @@ import pytest
 
 from cassle import spelling
 from cassle.cli import main_continual, main_linear
+from cassle.engine.choice import Choice, schema_for
 from cassle.engine.launch import parse_script
 from cassle.engine.plan import Plan
-from cassle.engine.choice import Choice, schema_for
 from cassle.engine.settings import ALIASES
 from cassle.errors import ConfigError
 from cassle.spelling import collect, upstream_spelling

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cassle.data.batch import Batch
-from cassle.engine.plan import Plan
 from cassle.engine.choice import model_class
+from cassle.engine.plan import Plan
 from cassle.errors import ConfigError
 from cassle.evaluation import report
 from cassle.methods import METHODS
