@@ -19,7 +19,8 @@ SOLVED = {
     "optimizer", "lr", "lars", "exclude_bias_n_norm", "weight_decay", "scheduler", "lr_decay_steps", "batch_size",
     "max_epochs", "precision", "name", "project", "entity", "wandb", "offline", "classifier_lr", "method",
     "accelerator", "strategy", "memory", "trainer_strategy", "sync_batchnorm", "experiment_dir",
-    "base_experiment_dir", "checkpoint_dir", "checkpoint_frequency", "check_val_every_n_epoch", "devices", "num_nodes", "trainer",
+    "base_experiment_dir", "checkpoint_dir", "checkpoint_frequency", "check_val_every_n_epoch", "devices", "num_nodes",
+    "trainer",
 }  # fmt: skip
 
 
