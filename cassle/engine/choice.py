@@ -145,7 +145,8 @@ def schema_for(choice: Choice) -> Schema:
         ],
         elsewhere=belonging(choice.parts),
     )
-    schema.set_defaults(METHODS[choice.method].defaults)
+    defaults = {**STRATEGIES[choice.strategy].defaults, **METHODS[choice.method].defaults}
+    schema.set_defaults({name: value for name, value in defaults.items() if name in schema.owner})
     return schema
 
 

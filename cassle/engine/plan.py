@@ -27,6 +27,7 @@ from cassle.methods.base import SSLMethod
 from cassle.nn import BACKBONES
 from cassle.optim.build import Optimization
 from cassle.randomness import key
+from cassle.strategies import STRATEGIES
 
 
 class Plan:
@@ -88,6 +89,7 @@ class Plan:
         self._check_views()
         if METHODS[self.method].needs_labels and self.data and self.data.location.no_labels:
             self.problems.append(f"--no_labels: {self.method} needs labels; give them, or use another --method.")
+        self._check_labels()
         if self.online and self.online.momentum and not METHODS[self.method].has_momentum_teacher:
             self.problems.append(f"--momentum_classifier: {self.method} has no momentum teacher; leave the flag out.")
         if self.optimization and self.training:
@@ -104,6 +106,16 @@ class Plan:
                     self.build_model()
             except ConfigError as error:
                 self.problems += error.problems
+
+    def _check_labels(self) -> None:
+        """Add what a strategy that learns from labels cannot do with the data."""
+        if self.data is None or not STRATEGIES[self.strategy].wants_labels:
+            return
+        if self.data.location.no_labels:
+            self.problems.append(f"--no_labels: --strategy {self.strategy} learns from labels; take another one.")
+        if late := [task for task in self.values["label_tasks"] or [] if task >= self.data.num_tasks]:
+            tasks = " ".join(map(str, late))
+            self.problems.append(f"--label_tasks {tasks}: there are only {self.data.num_tasks} tasks (from 0).")
 
     def _check_views(self) -> None:
         """Add what the method cannot do with the views."""

@@ -21,7 +21,7 @@ from cassle.checks import out_of_range
 from cassle.errors import ConfigError
 from cassle.registry import did_you_mean
 
-POSITIONAL = {"backbone", "optimization", "image_size"}  #: what the house hands in
+POSITIONAL = {"backbone", "optimization"}  #: what the house hands to the end of a chain of ``*args``
 
 #: other spellings of a setting, among them upstream's
 ALIASES = {"encoder": "backbone", "checkpoint_dir": "experiment_dir", "num_crops_per_aug": "num_crops"}
@@ -62,8 +62,10 @@ class Schema:
         group = self.parser.add_argument_group(component.title)
         add = self.parser.add_class_arguments if inspect.isclass(target) else self.parser.add_function_arguments
         before = len(self.parser._action_groups)
-        settings = {p.name for p in inspect.signature(target).parameters.values() if p.kind is p.KEYWORD_ONLY}
-        for name in add(target, nested_key=None, skip=POSITIONAL - settings, fail_untyped=False):
+        parameters = inspect.signature(target).parameters.values()
+        settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+        handed_in = POSITIONAL | {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+        for name in add(target, nested_key=None, skip=handed_in - settings, fail_untyped=False):
             self.owner[name] = target
         # jsonargparse titles a group by its class; people look for the room of the house
         made = self.parser._action_groups[before:]

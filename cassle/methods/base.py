@@ -26,7 +26,15 @@ Outputs = list[dict[str, Tensor]]
 
 
 class ViewSource(Protocol):
-    """What makes views of training images by their positions; the loader does."""
+    """What makes views of training images by their positions; the loader does.
+
+    Attributes:
+        targets: class ids of all training images, (num_train,), int64; -1 without a label.
+        members: positions of the task's images, int64.
+    """
+
+    targets: Tensor
+    members: Tensor
 
     def views_of(self, index: Tensor, purpose: str) -> list[Tensor]:
         """Return freshly drawn views of images, each (batch, 3, size, size)."""
@@ -60,6 +68,8 @@ class SSLMethod(pl.LightningModule):
     projector: nn.Module
     #: maps z to p, where the objective has one
     predictor: nn.Module | None
+    #: maps features to scores of all classes, where something learns them beside the encoder; it is evaluated too
+    classifier: nn.Module | None
     #: width of z
     output_dim: int
     #: fewest images of a batch that the loss can do with
@@ -77,7 +87,7 @@ class SSLMethod(pl.LightningModule):
                 (faster); the default normalises each view by itself, as most published methods do.
         """
         super().__init__()
-        self.backbone, self.predictor = backbone, None
+        self.backbone, self.predictor, self.classifier = backbone, None, None
         self.optimization = optimization or Optimization()
         self.concat_views = concat_views
         self.guard = FiniteGuard()

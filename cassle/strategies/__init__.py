@@ -14,6 +14,11 @@ STRATEGIES = Registry(
         "apre": "cassle.strategies.alignment:APRE",
         "arp": "cassle.strategies.alignment:ARP",
         "cassle-r": "cassle.strategies.alignment:CaSSLeR",
+        "kaizen": "cassle.strategies.kaizen:Kaizen",
+        "ccl": "cassle.strategies.ccl:CCL",
+        "simple_replay": "cassle.strategies.simple_replay:SimpleReplay",
+        "si": "cassle.strategies.regularisation:SI",
+        "ewc": "cassle.strategies.regularisation:EWC",
     },
     aliases={
         "no_strategy": "finetune",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from cassle.methods.base import SSLMethod
 
@@ -13,8 +14,12 @@ class Strategy:
     transient: ClassVar[tuple[str, ...]] = ()
     #: names in ``MEMORIES`` that it can keep the past in; empty: it keeps none
     memories: ClassVar[tuple[str, ...]] = ()
+    #: defaults of the rest of the run's settings, where a run has them
+    defaults: ClassVar[Mapping[str, Any]] = {}
     #: the memory that it takes by default
     default_memory: ClassVar[str | None] = None
+    #: whether it learns from labels
+    wants_labels: ClassVar[bool] = False
 
     @classmethod
     def refuses(cls, method: type[SSLMethod], distiller: str | None) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,8 @@ class MinRedReplay(Memorising):
 
     memories = ("minred", "fifo", "reservoir", "class_balanced")
     default_memory = "minred"
+    # One update per batch: a memory that waits for the first evaluation would never see most images (facts of K = 1).
+    defaults: ClassVar[dict[str, Any]] = {"feature_on_arrival": True}
 
     def __init__(self, *args, replay_batch_size: Count | None = None, **kwargs) -> None:
         """Build the strategy.
@@ -37,7 +41,7 @@ class MinRedReplay(Memorising):
         """Let the batch arrive; return a batch drawn from the memory instead."""
         batch = super().compose_batch(batch)
         if self.memorises:
-            self.arrive(batch, self._on_arrival(batch))
+            self.arrive(batch, self._on_arrival(batch) if self.memory.feature_on_arrival else batch.targets)
         number = self.replay_batch_size or len(batch.index)
         past = self.draw(number)
         if past is None:

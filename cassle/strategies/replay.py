@@ -79,8 +79,9 @@ class Memorising(Strategy):
     def arrive(self, batch: Batch, features: Tensor) -> None:
         """Keep the task's images of this batch, of all processes, with their ``features`` (num_stream, stored_dim)."""
         index, targets = batch.index[: batch.num_stream], batch.targets[: batch.num_stream]
+        known = gather_exact(features) if self.memory.feature_on_arrival else None
         draws = self.draws("memory")
-        self.memory.insert(gather_exact(index), gather_exact(targets), features=gather_exact(features), generator=draws)
+        self.memory.insert(gather_exact(index), gather_exact(targets), features=known, generator=draws)
 
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         """After the loss, refresh what is kept of replayed images, and let those of the task arrive."""
