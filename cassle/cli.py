@@ -105,7 +105,14 @@ def _train(values: dict[str, Any], modes: set[str]) -> None:
 
 
 def _probe(values: dict[str, Any], modes: set[str]) -> None:
-    from cassle.engine.linear import evaluate_checkpoint, missing_here, problems_of, schema, wrong_settings
+    from cassle.engine.linear import (
+        evaluate_checkpoint,
+        missing_here,
+        problems_of,
+        results_beside,
+        schema,
+        wrong_settings,
+    )
     from cassle.engine.settings import canonical_names, plain
 
     values, problems = upstream_spelling(canonical_names(values), _note)
@@ -118,7 +125,7 @@ def _probe(values: dict[str, Any], modes: set[str]) -> None:
         values["device"] = f"cuda:{gpus[0]}" if (gpus := values.pop("gpus")) else "cpu"
     checkpoint = values.get("pretrained_feature_extractor")
     if "domain" in values and isinstance(checkpoint, str):  # the probes of each domain in a file of their own
-        values.setdefault("output", str(Path(checkpoint).with_name(f"linear-{values['domain']}.json")))
+        values.setdefault("output", str(results_beside(Path(checkpoint), f"linear-{values['domain']}.json")))
     if modes & {"print_config", "dry_run"}:
         refused = [*([] if "dry_run" in modes else problems), *wrong_settings(values)]
         if refused:
@@ -170,8 +177,9 @@ def _probe_help(values: dict[str, Any]) -> None:
     _print_help(
         schema(values).parser,
         "main_linear.py",
-        "Probe the encoder of a checkpoint: features are extracted once, then kNN, ridge and linear probes give an "
-        "accuracy for every task. Without --dataset it is the data that the checkpoint was trained on.",
+        "Probe the encoder of a checkpoint, or of every task in an experiment's folder: features are extracted once, "
+        "then kNN, ridge and linear probes give an accuracy for every task. Without --dataset it is the data that the "
+        "checkpoint was trained on.",
     )
 
 

@@ -17,6 +17,7 @@ FOLDER = REPOSITORY / "bash_files"
 CONTINUAL = sorted(str(p.relative_to(FOLDER).with_suffix("")) for p in (FOLDER / "continual").rglob("*.sh"))
 LINEAR = sorted(str(p.relative_to(FOLDER).with_suffix("")) for p in (FOLDER / "linear").rglob("*.sh"))
 LARGE = ("imagenet-100/class", "imagenet-100/data", "domainnet")
+KAIZEN = ("byol", "mocov2plus", "simclr", "vicreg")
 METHODS = ("barlow", "byol", "mocov2plus", "simclr", "supcon", "swav", "vicreg")
 
 
@@ -47,6 +48,7 @@ def test_which_scripts_there_are():
 
     expected = trained("cifar", (*METHODS, "simsiam")).union(*(trained(place, METHODS) for place in LARGE))
     expected |= trained("digits", ("barlow", "byol", "simclr"), ("", "_distill"))
+    expected |= trained("cifar", tuple(f"kaizen_{method}" for method in KAIZEN), ("",))
     assert set(CONTINUAL) == expected
     probed = {f"linear/{place}/{method}" for place in ("cifar", *LARGE) for method in (*METHODS, "simsiam")}
     assert set(LINEAR) == probed - {"linear/domainnet/simsiam"}
@@ -90,7 +92,9 @@ def test_a_script_that_evaluates(name):
     assert "domainnet" not in name or domains == [None, *plan("domainnet/byol").data.benchmark.domains]
 
 
-@pytest.mark.parametrize("name", [name for name in CONTINUAL if not name.endswith(("_distill", "_offline"))])
+@pytest.mark.parametrize(
+    "name", [name for name in CONTINUAL if not name.endswith(("_distill", "_offline")) and "kaizen" not in name]
+)
 def test_the_variants_of_a_script_differ_in_what_makes_them_variants(name):
     def without(values: dict[str, Any], *left_out: str) -> dict[str, Any]:
         return {flag: value for flag, value in values.items() if flag not in left_out}
@@ -200,3 +204,27 @@ def test_the_published_views(place, method):
     assert {(r.brightness, r.contrast, r.saturation, r.hue) for r in recipes} == {jitter}
     assert (one.blur_prob, two.blur_prob) == ((0, 0) if place == "cifar" else blur)
     assert (one.solarize_prob, two.solarize_prob) == solarize and one.scale == two.scale == (smallest, 1)
+
+
+@pytest.mark.parametrize("method", KAIZEN)
+def test_kaizen_as_published(method):
+    made, values = plan(f"cifar/kaizen_{method}"), plan(f"cifar/kaizen_{method}").values
+    vicreg = method == "vicreg"
+    assert (made.method, made.strategy, made.distiller) == (method, "kaizen", TABLES["cifar"][method][4])
+    assert (values["lr"], values["head_lr"], values["weight_decay"]) == (
+        (0.3, 0.05, 1e-4) if vicreg else (1.0, 0.1, 1e-5)
+    )
+    assert (values["classifier_layers"], values["replay_proportion"], values["replay_batch_size"]) == ([1000], 0.01, 32)
+    assert (values["soft_label_lamb"], values["soft_label_reduction"], values["classifier_reduction"]) == (
+        2,
+        "mean",
+        "sum",
+    )
+    assert (values["distill_lamb"], values["output_dim"]) == ((25, 2048) if vicreg else (1, 256))
+    assert values["proj_hidden_dim"] == (2048 if method in ("vicreg", "mocov2plus") else 4096)
+    jitter, _, solarize, smallest = (*VIEWS["vicreg"],) if vicreg else ASYMMETRIC
+    one, two = made.recipes
+    assert {(r.brightness, r.contrast, r.saturation, r.hue) for r in made.recipes} == {jitter}
+    assert (one.solarize_prob, two.solarize_prob) == solarize and one.scale == two.scale == (smallest, 1)
+    assert (made.training.max_epochs, made.data.num_tasks, made.run.task_idx) == (500, 5, 0)
+    assert (values["classifier_lr"], values["online_eval_data"]) == (0.1, "seen_tasks")

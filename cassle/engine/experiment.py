@@ -218,9 +218,7 @@ class Experiment:
         return images.val is not None and bool(images.classes)
 
     def _evaluate(self, model: SSLMethod, images: TaskImages) -> Rows:
-        return accuracy_rows(
-            model.backbone, images, self.plan.eval_recipe, self.plan.evaluation, model.classifier
-        )
+        return accuracy_rows(model.backbone, images, self.plan.eval_recipe, self.plan.evaluation, model.classifier)
 
     def _finish_task(
         self, task: int, ledger: Ledger, model: SSLMethod, images: TaskImages, run: WandBRun | None
