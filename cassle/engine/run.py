@@ -138,7 +138,8 @@ def schema_for(method: str, distiller: str | None, backbone: str) -> Schema:
             {"method": (METHODS, method), "distiller": (DISTILLERS, distiller), "backbone": (BACKBONES, backbone)}
         ),
     )
-    schema.set_defaults(METHODS[method].defaults)
+    kind = METHODS[method]
+    schema.set_defaults({**kind.defaults, **(kind.distill_defaults if distiller == kind.auto_distiller else {})})
     return schema
 
 

@@ -43,6 +43,4 @@ def accuracy_rows(
         for part in (pixels, images.val.pixels)
     )
     tasks = images.split.val_tasks(len(images.val.targets))
-    return evaluation.row(
-        train, targets, val, images.val.targets, tasks, len(images.classes), images.split.num_tasks
-    )
+    return evaluation.row(train, targets, val, images.val.targets, tasks, len(images.classes), images.split.num_tasks)
