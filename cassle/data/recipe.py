@@ -111,7 +111,7 @@ class Augmentation:
 
     Args:
         num_crops: full-size views per image.
-        num_small_crops: further, small views per image (multi-crop); simclr, swav and dino take them.
+        num_small_crops: further, small views per image (multi-crop); simclr, supcon, swav, dino, lejepa take them.
         small_crop_size: side of a small view in pixels; default: 3/7 of size, as 96 of 224.
         min_scale_small: smallest small crop as a fraction of the image's area.
         max_scale_small: largest small crop as a fraction of the image's area.

@@ -145,7 +145,9 @@ def schema_for(choice: Choice) -> Schema:
         ],
         elsewhere=belonging(choice.parts),
     )
-    defaults = {**STRATEGIES[choice.strategy].defaults, **METHODS[choice.method].defaults}
+    kind = METHODS[choice.method]
+    fitting = kind.distill_defaults if choice.distiller == kind.auto_distiller else {}
+    defaults = {**STRATEGIES[choice.strategy].defaults, **kind.defaults, **fitting}
     schema.set_defaults({name: value for name, value in defaults.items() if name in schema.owner})
     return schema
 

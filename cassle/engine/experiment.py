@@ -77,16 +77,9 @@ class Experiment:
                 ": finished before; its results" if finished else f": continues, {done} tasks done" if continues else ""
             )
             self.say(f"Experiment {self.folder.path}{news}")
-            self._warn()
+            for note in self.plan.notes():
+                self.say(note)
             return self._chain(interruption, ledger)
-
-    def _warn(self) -> None:
-        warm_up, epochs = self.plan.optimization.warmup_epochs, self.plan.training.max_epochs
-        if self.plan.optimization.scheduler == "warmup_cosine" and warm_up >= epochs:
-            self.say(
-                f"Note: --warmup_epochs {warm_up:g} is not shorter than --max_epochs {epochs}: the learning rate rises "
-                "to the end of every task."
-            )
 
     # The chain of tasks ---------------------------------------------------------------------------------------------
 

@@ -120,15 +120,30 @@ def upstream_state(state: Mapping[str, Tensor], model: nn.Module | None = None) 
             found[RENAMED.get(old, "") + name.removeprefix(old)] = value
     found = _with_our_memories(found)
     if model is not None:
+        _without_idle_biases(found, {*model.state_dict()})
         found |= {name: value for name, value in model.state_dict().items() if name in OURS and name not in found}
     return found
 
 
+def _without_idle_biases(state: dict[str, Tensor], names: set[str]) -> None:
+    """Take biases that are not among ``names`` into the running mean of the batch norm behind them, which cancels them.
+
+    SimSiam's and NNCLR's last projection layer has one upstream.
+    """
+    for name in [name for name in state if name.endswith(".bias") and name not in names]:
+        stem, _, number = name.removesuffix(".bias").rpartition(".")
+        mean = f"{stem}.{int(number) + 1}.running_mean" if number.isdigit() else ""
+        if mean in state:
+            state[mean] = state[mean] - state.pop(name)
+
+
 def _with_our_memories(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the state with upstream's queues and prototypes as they are kept here."""
-    state = {name: value for name, value in state.items() if name not in ("prototypes.weight_g", "queue_y")}
-    if "prototypes.weight_v" in state:  # SwAV: directions, their lengths apart
+    dropped = ("prototypes.weight_g", "queue_y", "local_memory_index", "local_memory_embeddings")
+    state = {name: value for name, value in state.items() if name not in dropped}
+    if "prototypes.weight_v" in state:  # SwAV: directions, their lengths apart; its queue is of one task only
         state["prototypes.0.weight"] = state.pop("prototypes.weight_v")
+        state.pop("queue", None)
     if {"queue", "queue_ptr"} <= state.keys():
         queue, position = state.pop("queue"), state.pop("queue_ptr")
         queues = {"queue": queue}  # NNCLR: (slots, dim)

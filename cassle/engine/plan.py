@@ -25,6 +25,7 @@ from cassle.memory import MEMORIES
 from cassle.methods import METHODS
 from cassle.methods.base import SSLMethod
 from cassle.nn import BACKBONES
+from cassle.nn.resnet import SMALL_IMAGE
 from cassle.optim.build import Optimization
 from cassle.randomness import key
 from cassle.strategies import STRATEGIES
@@ -103,7 +104,8 @@ class Plan:
         if not self.problems:
             try:
                 with torch.device("meta"):  # shapes without storage: what does not fit together is told now
-                    self.build_model()
+                    model = self.build_model()
+                self._check_length(model)
             except ConfigError as error:
                 self.problems += error.problems
 
@@ -116,6 +118,20 @@ class Plan:
         if late := [task for task in self.values["label_tasks"] or [] if task >= self.data.num_tasks]:
             tasks = " ".join(map(str, late))
             self.problems.append(f"--label_tasks {tasks}: there are only {self.data.num_tasks} tasks (from 0).")
+
+    def _check_length(self, model: SSLMethod) -> None:
+        """Add what is too small for the method: the batch, or the number of epochs."""
+        images = self.training.batch_size * (self.training.processes if getattr(model, "gather", True) else 1)
+        if images < model.smallest_batch:
+            self.problems.append(
+                f"--batch_size {self.training.batch_size}: {self.method} with these settings needs at least "
+                f"{model.smallest_batch} images (of all processes)."
+            )
+        if self.training.max_epochs < model.min_epochs:
+            self.problems.append(
+                f"--max_epochs {self.training.max_epochs}: {self.method} learns nothing in the first epoch of a task; "
+                f"give {model.min_epochs} or more."
+            )
 
     def _check_views(self) -> None:
         """Add what the method cannot do with the views."""
@@ -177,6 +193,19 @@ class Plan:
                 model.memory = memory(model.mem_size, model.stored_dim, **self.schema.arguments(memory, self.values))
         return model.to(memory_format=torch.channels_last) if self.training.channels_last else model
 
+    def notes(self) -> list[str]:
+        """Return what is allowed, but may not be meant; one sentence each."""
+        notes, warm_up = [], self.optimization.warmup_epochs
+        if self.optimization.scheduler == "warmup_cosine" and warm_up >= self.training.max_epochs:
+            notes.append(
+                f"Note: --warmup_epochs {warm_up:g} is not shorter than --max_epochs {self.training.max_epochs}: the "
+                "learning rate rises to the end of every task."
+            )
+        weights = self.run.pretrained_model
+        if weights and self.values.get("stem_padding") == 1 and self.size <= SMALL_IMAGE and is_upstream(load(weights)):
+            notes.append("Note: CaSSLe's own networks for small images were trained with --stem_padding 2, this has 1.")
+        return notes
+
     def missing_here(self) -> list[str]:
         """Return what this machine lacks: data, a checkpoint, a GPU. One sentence each."""
         problems = [*self.training.machine_problems(), *self.run.start_problems()]
@@ -207,9 +236,7 @@ class Plan:
         if not trained and is_upstream(content):  # it does not say what it was trained on
             return []
         if not trained:
-            return [
-                f"--pretrained_model {checkpoint}: neither a final.ckpt of cassle nor a checkpoint of CaSSLe's code."
-            ]
+            return [f"--pretrained_model {checkpoint}: neither a final.ckpt of cassle nor one of CaSSLe's own code."]
         return [f"--pretrained_model {checkpoint}: was trained for other tasks ({'; '.join(odd)})."] if odd else []
 
     def _batch_problems(self, counts: Iterable[int]) -> list[str]:

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cassle.losses.distributed import number_of_processes, sum_over_processes
 from cassle.losses.precision import in_full_precision
 
 #: the assignment of an image that has no cluster yet
@@ -20,7 +21,8 @@ def deepcluster(
     pseudo-labels, in the form of Caron et al. 2020 (appendix on DeepCluster-v2): the classifier is the matrix of
     k-means centroids.
 
-    It is a mean over samples, so it needs no gathering as long as every process holds equally many assigned rows.
+    The mean is over the assigned rows of all processes; only their number travels. A process's value is its own rows'
+    share of it, times the number of processes, so that averaging the processes is exact.
 
     Args:
         scores: products of the normalised projections with the centroids.
@@ -37,4 +39,5 @@ def deepcluster(
     if temperature <= 0:
         raise ValueError(f"temperature={temperature}: must be positive, for example 0.1.")
     total = F.cross_entropy(scores / temperature, assignments.long(), ignore_index=UNASSIGNED, reduction="sum")
-    return total / (assignments != UNASSIGNED).sum().clamp(min=1)
+    rows = sum_over_processes((assignments != UNASSIGNED).sum().to(total.dtype))
+    return total * number_of_processes() / rows.clamp(min=1)

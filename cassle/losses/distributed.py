@@ -87,6 +87,15 @@ def gather_exact(x: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "all_batch ..
     return x if number_of_processes() == 1 else _all_gathered(x.detach())
 
 
+def from_the_first(x: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """Return the first process's ``x`` on every process, without gradients; every process must pass the same shape."""
+    if number_of_processes() == 1:
+        return x
+    x = x.detach().contiguous()
+    dist.broadcast(x, src=0)
+    return x
+
+
 def sum_over_processes(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Sum ``x`` over the processes, with gradients; the map is symmetric, so its backward is the same sum.
 

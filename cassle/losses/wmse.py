@@ -36,7 +36,7 @@ def wmse(
         gather: whiten over the batches of all processes; the result does not depend on how the batch is spread.
 
     Returns:
-        The mean over iterations, pairs and rows, in [0, 4].
+        The mean over iterations, pairs and rows, in [0, 4]; NaN where a covariance is singular or not finite.
 
     Raises:
         ValueError: fewer than two views, permutations of another length, a ``whitening_size`` below 1, or too few
@@ -81,10 +81,10 @@ def whiten(z: Float[Tensor, "rows dim"], eps: float = 0.0) -> Float[Tensor, "row
         eps: whiten ``(1 - eps) covariance + eps I`` instead; the result is then only about white.
 
     Returns:
-        The white rows; gradients flow through the covariance too.
+        The white rows; gradients flow through the covariance too. NaN where the covariance is singular or not finite.
 
     Raises:
-        ValueError: ``eps`` is outside [0, 1], or the covariance is singular, or not finite.
+        ValueError: ``eps`` is outside [0, 1].
     """
     return _whiten(z, eps)
 
@@ -96,12 +96,7 @@ def _whiten(z: Float[Tensor, "*views rows dim"], eps: float) -> Float[Tensor, "*
     z = z - z.mean(dim=-2, keepdim=True)
     covariance = z.mT @ z / max(rows - 1, 1)
     covariance = (1 - eps) * covariance + eps * torch.eye(dim, dtype=z.dtype, device=z.device)
-    try:
-        factor = torch.linalg.cholesky(covariance)
-    except torch.linalg.LinAlgError as error:
-        raise ValueError(
-            f"whitening {rows} rows of {dim} features with whitening_eps={eps}: their covariance is singular or not "
-            f"finite. Use sub-batches of more than {dim} rows (whitening_size, batch size), a smaller output_dim, or a "
-            f"larger whitening_eps."
-        ) from error
+    # Asking whether it worked would wait for the device; a result that is not a number tells as well, and later.
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    factor = factor.masked_fill((failed != 0)[..., None, None], float("nan"))
     return torch.linalg.solve_triangular(factor, z.mT, upper=False).mT

@@ -52,6 +52,12 @@ class SSLMethod(pl.LightningModule):
     auto_distiller: ClassVar[str]
     #: defaults of the rest of the run's settings that are the paper's, e.g. the number of views
     defaults: ClassVar[Mapping[str, Any]] = {}
+    #: defaults of the distiller's settings with ``--distiller auto``
+    distill_defaults: ClassVar[Mapping[str, Any]] = {}
+    #: fewest epochs of a task in which anything is learnt
+    min_epochs: ClassVar[int] = 1
+    #: what else may help when the loss is not finite
+    remedy: ClassVar[str] = ""
     #: fewest full-size views of an image that the loss takes
     min_views: ClassVar[int] = 2
     #: most full-size views, None without a limit
@@ -169,6 +175,12 @@ class SSLMethod(pl.LightningModule):
             outputs += [{name: chunks[i] for name, chunks in joint.items()} for i in range(len(alike))]
         return outputs
 
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """Buffers that DistributedDataParallel need not send before each step: all but the batch norms' are equal."""
+        norms = {name for name, module in self.named_modules() if isinstance(module, nn.modules.batchnorm._NormBase)}
+        return [name for name, _ in self.named_buffers() if name.rpartition(".")[0] not in norms]
+
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | dict[str, Tensor]]:
         """Sum the terms; the guard looks at them while the backward pass runs."""
         batch = self.compose_batch(batch)
@@ -179,7 +191,7 @@ class SSLMethod(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Stop before a non-finite loss moves a weight; leave what is held back without a gradient."""
-        self.guard.check(task=self.current_task, epoch=self.trainer.current_epoch)
+        self.guard.check(task=self.current_task, epoch=self.trainer.current_epoch, remedy=self.remedy)
         for parameter in self.held_back():
             parameter.grad = None
 

@@ -11,6 +11,7 @@ from cassle.checks import Count, Positive
 from cassle.data.batch import Batch
 from cassle.losses import deepcluster
 from cassle.losses.deepcluster import UNASSIGNED
+from cassle.losses.distributed import from_the_first
 from cassle.methods.base import Outputs, SSLMethod
 from cassle.nn.bank import MemoryBank
 from cassle.nn.heads import mlp
@@ -23,6 +24,7 @@ class DeepClusterV2(SSLMethod):
 
     auto_distiller = "knowledge"
     has_prototypes = True
+    min_epochs = 2
     transient = ("bank.", "assignments")
 
     def __init__(
@@ -73,8 +75,9 @@ class DeepClusterV2(SSLMethod):
             rows, num = self.bank.rows[head % 2, seen], len(prototypes.weight)
             draws = self.draws("kmeans", head)
             centroids, clusters = spherical_kmeans(rows, num, iterations=self.kmeans_iters, generator=draws)
-            prototypes.weight.copy_(centroids)
-            self.assignments[head, seen] = clusters
+            # One process's clusters for all: on a GPU the last digits of k-means may differ.
+            prototypes.weight.copy_(from_the_first(centroids))
+            self.assignments[head, seen] = from_the_first(clusters)
 
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         """Cross-entropy of every view and head with the image's cluster; then the projections are remembered."""

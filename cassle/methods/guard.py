@@ -38,8 +38,13 @@ class FiniteGuard:
             event.record()
         self._watched.append((list(terms), values, index, event))
 
-    def check(self, *, task: int, epoch: int) -> None:
+    def check(self, *, task: int, epoch: int, remedy: str = "") -> None:
         """Raise if a watched term is not finite.
+
+        Args:
+            task: index of the task.
+            epoch: index of the epoch.
+            remedy: what may help beside what always may.
 
         Raises:
             NonFiniteLossError: names the terms, the epoch, and the samples of the batch.
@@ -63,4 +68,5 @@ class FiniteGuard:
                     + f". No weight was moved. The batch holds the training samples {samples[:16]}"
                     + (f" and {len(samples) - 16} more" if len(samples) > 16 else "")
                     + ". Lower --lr, lengthen --warmup_epochs, or use --precision 32 (or bf16-mixed)."
+                    + remedy
                 )

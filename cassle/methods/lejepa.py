@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,7 @@ class LeJEPA(SSLMethod):
     """LeJEPA (Balestriero & LeCun 2025): views agree with their mean and are distributed as an isotropic Gaussian."""
 
     auto_distiller = "predictive_mse"
+    distill_defaults: ClassVar[dict[str, Any]] = {"distill_lamb": 1.0}
     multicrop = True
 
     def __init__(

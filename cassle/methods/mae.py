@@ -19,6 +19,7 @@ class MAE(SSLMethod):
     """MAE (He et al. 2022): a transformer that sees a quarter of the patches; a small decoder paints the others."""
 
     auto_distiller = "predictive_mse"
+    distill_defaults: ClassVar[dict[str, Any]] = {"distill_lamb": 1.0}
     min_views, max_views = 1, 1
     defaults: ClassVar[dict[str, Any]] = {
         "backbone": "vit_tiny", "num_crops": 1, "min_scale": 0.2,
@@ -35,6 +36,8 @@ class MAE(SSLMethod):
         **kwargs,
     ) -> None:
         """Build the method; z is the class token, without a projector.
+
+        In distillation the student sees the visible patches only, the frozen teacher the whole image.
 
         Args:
             args: backbone (a vision transformer) and optimization, given by the house.
@@ -58,6 +61,8 @@ class MAE(SSLMethod):
             problems.append(f"--decoder_heads {decoder_heads}: does not divide the width {dim}; give e.g. 3.")
         if not self.num_kept:
             problems.append(f"--mask_ratio {mask_ratio}: hides all of the {patches} patches; give less.")
+        if self.num_kept == patches:
+            problems.append(f"--mask_ratio {mask_ratio}: hides none of the {patches} patches; give more, e.g. 0.75.")
         if problems:
             raise ConfigError(problems)
         values = 3 * self.backbone.patch_size**2
@@ -70,7 +75,7 @@ class MAE(SSLMethod):
         keep = order[:, : self.num_kept]
         tokens = self.backbone.tokens(x, keep)
         hidden = torch.ones_like(order, dtype=torch.bool).scatter(1, keep, False)
-        feats = tokens[:, 0]
+        feats = self.backbone.pool(tokens)
         return {"feats": feats, "z": feats, "prediction": self.decoder(tokens, keep), "hidden": hidden}
 
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:

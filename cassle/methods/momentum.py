@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from cassle.checks import Share
@@ -43,7 +44,9 @@ class MomentumMethod(SSLMethod):
         return self.momentum_teacher.stages["backbone"]
 
     def targets(self, batch: Batch) -> list[Tensor]:
-        """Return the teacher's outputs for the full-size views, without gradients."""
+        """Return the teacher's outputs for the full-size views, without gradients; as one batch with concat_views."""
+        if self.concat_views:
+            return list(self.momentum_teacher(torch.cat(batch.large)).chunk(batch.num_large))
         return [self.momentum_teacher(view) for view in batch.large]
 
     def begin_task(self, task: int, handoff: Mapping[str, Tensor] | None) -> None:

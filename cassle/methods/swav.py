@@ -71,18 +71,23 @@ class SwAV(SSLMethod):
         """Cross-entropy between the codes of each full-size view and the scores of the other views."""
         z = [o["z"] for o in out]
         scores = [self.prototypes[0](view) for view in z]
-        codes = [self._codes(view, z[view], scores[view]) for view in range(batch.num_large)]
+        codes = [self._codes(view, scores[view]) for view in range(batch.num_large)]
+        if self._queues_are_on:
+            for view in range(batch.num_large):
+                self.queues[view % 2].push(z[view])
         return {"swav": crosswise(partial(swav, temperature=self.temperature), scores, codes)}
 
+    @property
+    def _queues_are_on(self) -> bool:
+        return len(self.queues) > 0 and self.progress.epoch >= self.queue_epoch
+
     @torch.no_grad()
-    def _codes(self, view: int, z: Tensor, scores: Tensor) -> Tensor:
+    def _codes(self, view: int, scores: Tensor) -> Tensor:
         """Return the balanced assignment of a view (batch, prototypes), with the queue's help."""
-        if not self.queues or self.progress.epoch < self.queue_epoch:
+        if not self._queues_are_on:
             return self.assign(scores)
-        queue = self.queues[view % 2]
-        codes = self.assign(torch.cat([scores, self.prototypes[0](queue.own_rows)]))[: len(scores)]
-        queue.push(z)
-        return codes
+        queued = self.prototypes[0](self.queues[view % 2].own_rows)
+        return self.assign(torch.cat([scores, queued]))[: len(scores)]
 
     def held_back(self) -> Iterable[nn.Parameter]:
         """The prototypes, in the first epochs of a task."""

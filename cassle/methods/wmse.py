@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,9 @@ class WMSE(SSLMethod):
     """W-MSE (Ermolov et al. 2021): views agree after each has been whitened, which no collapse survives."""
 
     auto_distiller = "predictive_mse"
+    defaults: ClassVar[dict[str, Any]] = {"batch_size": 256}
+    distill_defaults: ClassVar[dict[str, Any]] = {"distill_lamb": 1.0}
+    remedy = " The covariance may be singular: raise --whitening_size, --batch_size or --whitening_eps."
 
     def __init__(
         self,

@@ -14,9 +14,9 @@ BACKBONES = Registry(
         "resnet9": "cassle.nn.resnet9:resnet9",
         "wide_resnet9": "cassle.nn.resnet9:wide_resnet9",
         "slim_resnet9": "cassle.nn.resnet9:slim_resnet9",
-        "vit_tiny": "cassle.nn.vit:vit_tiny",
-        "vit_small": "cassle.nn.vit:vit_small",
-        "vit_base": "cassle.nn.vit:vit_base",
+        "vit_tiny": "cassle.nn.vit:ViTTiny",
+        "vit_small": "cassle.nn.vit:ViTSmall",
+        "vit_base": "cassle.nn.vit:ViTBase",
     },
     families={"timm/": "cassle.nn.timm_models:timm_model"},
 )

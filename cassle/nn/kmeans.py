@@ -48,11 +48,21 @@ def spherical_kmeans(
     centroids = x[order.repeat(math.ceil(num_clusters / len(x)))[:num_clusters]]
     for _ in range(iterations):
         assigned = _nearest(x, centroids)
-        sums = torch.zeros_like(centroids).index_add_(0, assigned, x)
+        sums = _sums(x, assigned, centroids)
         # The sum is short if there are no rows, or if they cancel: no direction either.
         kept = torch.linalg.vector_norm(sums, dim=1, keepdim=True) <= MIN_LENGTH
         centroids = torch.where(kept, centroids, F.normalize(sums, dim=1))
     return centroids, _nearest(x, centroids)
+
+
+def _sums(x: Tensor, assigned: Tensor, centroids: Tensor) -> Tensor:
+    """Return the sum of the rows of every cluster (k, dim); on CUDA, whose index_add has no order, by a product."""
+    if not x.is_cuda:
+        return torch.zeros_like(centroids).index_add_(0, assigned, x)
+    rows, sums = max(MAX_ENTRIES // len(centroids), 1), torch.zeros_like(centroids)
+    for chunk, own in zip(x.split(rows), assigned.split(rows), strict=True):
+        sums += F.one_hot(own, len(centroids)).to(x.dtype).T @ chunk
+    return sums
 
 
 @in_full_precision

@@ -72,27 +72,33 @@ class VisionTransformer(nn.Module):
 
     The class token has no position. Images of another size than ``image_size`` get interpolated positions.
 
-    Args:
-        image_size: side in pixels of the images that the positions are learnt for.
-        dim: width of the tokens and of the features.
-        heads: attention heads; divides ``dim``.
-        patch_size: side of a patch in pixels; default: 2 up to 32 pixels, 4 up to 64, else 16.
-        depth: number of blocks.
-        avg_pooling: features are the mean over all tokens, class token included, instead of the class token.
+    A subclass gives the width of the tokens and the number of heads.
 
     Attributes:
         grid: patches along a side.
         num_patches: ``grid ** 2``.
         num_features: ``dim``.
-
-    Raises:
-        ConfigError: the patch size does not divide the image size.
     """
 
+    dim: int
+    heads: int
+
     def __init__(
-        self, image_size: int, dim: int, heads: int, *, patch_size: int | None, depth: int, avg_pooling: bool
+        self, image_size: int, *, patch_size: Count | None = None, depth: Count = 12, avg_pooling: bool = False
     ) -> None:
+        """Build the network.
+
+        Args:
+            image_size: side in pixels of the images that the positions are learnt for.
+            patch_size: side of a patch in pixels; default: 2 up to 32 pixels, 4 up to 64, else 16.
+            depth: number of transformer blocks.
+            avg_pooling: features are the mean over all tokens, class token included, instead of the class token.
+
+        Raises:
+            ConfigError: the patch size does not divide the image size.
+        """
         super().__init__()
+        dim, heads = self.dim, self.heads
         patch = patch_size or (2 if image_size <= 32 else 4 if image_size <= 64 else 16)
         if image_size % patch:
             fitting = [str(size) for size in range(1, image_size // 2 + 1) if image_size % size == 0]
@@ -149,49 +155,28 @@ class VisionTransformer(nn.Module):
             x = x.gather(1, keep[..., None].expand(-1, -1, x.shape[-1]))
         return self.norm(self.blocks(torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)))
 
-    def forward(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch dim"]:
-        """Map images to features: the class token, or the mean of all tokens."""
-        tokens = self.tokens(images)
+    def pool(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
+        """Return the features that are in tokens: the class token, or the mean of all of them."""
         return tokens.mean(dim=1) if self.avg_pooling else tokens[:, 0]
 
-
-def vit_tiny(
-    image_size: int, *, patch_size: Count | None = None, depth: Count = 12, avg_pooling: bool = False
-) -> VisionTransformer:
-    """ViT-Tiny: width 192, 3 heads; 192 features.
-
-    Args:
-        image_size: side of the images in pixels.
-        patch_size: side of a patch in pixels; default: 2 up to 32 pixels, 4 up to 64, else 16.
-        depth: number of transformer blocks.
-        avg_pooling: features are the mean over all tokens instead of the class token.
-    """
-    return VisionTransformer(image_size, 192, 3, patch_size=patch_size, depth=depth, avg_pooling=avg_pooling)
+    def forward(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch dim"]:
+        """Map images to features."""
+        return self.pool(self.tokens(images))
 
 
-def vit_small(
-    image_size: int, *, patch_size: Count | None = None, depth: Count = 12, avg_pooling: bool = False
-) -> VisionTransformer:
-    """ViT-Small: width 384, 6 heads; 384 features.
+class ViTTiny(VisionTransformer):
+    """ViT-Tiny: width 192, 3 heads; 192 features."""
 
-    Args:
-        image_size: side of the images in pixels.
-        patch_size: side of a patch in pixels; default: 2 up to 32 pixels, 4 up to 64, else 16.
-        depth: number of transformer blocks.
-        avg_pooling: features are the mean over all tokens instead of the class token.
-    """
-    return VisionTransformer(image_size, 384, 6, patch_size=patch_size, depth=depth, avg_pooling=avg_pooling)
+    dim, heads = 192, 3
 
 
-def vit_base(
-    image_size: int, *, patch_size: Count | None = None, depth: Count = 12, avg_pooling: bool = False
-) -> VisionTransformer:
-    """ViT-Base: width 768, 12 heads; 768 features.
+class ViTSmall(VisionTransformer):
+    """ViT-Small: width 384, 6 heads; 384 features."""
 
-    Args:
-        image_size: side of the images in pixels.
-        patch_size: side of a patch in pixels; default: 2 up to 32 pixels, 4 up to 64, else 16.
-        depth: number of transformer blocks.
-        avg_pooling: features are the mean over all tokens instead of the class token.
-    """
-    return VisionTransformer(image_size, 768, 12, patch_size=patch_size, depth=depth, avg_pooling=avg_pooling)
+    dim, heads = 384, 6
+
+
+class ViTBase(VisionTransformer):
+    """ViT-Base: width 768, 12 heads; 768 features."""
+
+    dim, heads = 768, 12

@@ -1,6 +1,7 @@
 """CaSSLe's distillation: the teacher is the previous task's network, and stays it."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from cassle.methods import METHODS
 from cassle.nn.prototypes import Prototypes
 from cassle.nn.state import load_strictly
 from tests.methods import batch, build, losses, num_views
+from tests.methods.golden import train
 
 PAIRS = [(method, METHODS[method].auto_distiller) for method in METHODS]
 PAIRS += [("simclr", "pfr"), ("byol", "less_forget"), ("swav", "pfr"), ("mae", "contrastive"), ("vicreg", "relational")]
@@ -215,3 +217,15 @@ def test_a_resumed_task_keeps_its_teacher(method, distiller):
     data = data_for(method)
     ours, theirs = losses(resumed, data), losses(model, data)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_distilled_task_does_not_diverge(method):
+    """Fifty steps at the rate of the golden losses, with the defaults of the distiller that fits."""
+    distiller = METHODS[method].auto_distiller
+    before = handoff(method, distiller)
+    model = build(method, distiller, **METHODS[method].distill_defaults)
+    model.begin_task(1, before)
+    found = train(model, 50, name=method)
+    assert all(math.isfinite(value) for value in found)
+    assert max(found[-5:]) < 2 * max(abs(value) for value in found[:5])

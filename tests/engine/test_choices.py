@@ -6,6 +6,7 @@ import torch
 from cassle.engine.plan import Plan
 from cassle.errors import ConfigError
 from cassle.evaluation import report
+from cassle.methods import METHODS
 from tests.methods import SMALL
 
 from . import Killed, assert_equal, kill_at_batch, outcome, run
@@ -22,6 +23,9 @@ TINY = {"backbone": "tiny", "width": 4}
         ({"method": "mae", "backbone": "resnet18"}, "--method mae: hides patches; use --backbone vit_tiny"),
         ({"method": "mae", "decoder_heads": 5}, "--decoder_heads 5: does not divide the width 192"),
         ({"method": "mae", "mask_ratio": 0.99}, "--mask_ratio 0.99: hides all of the 16 patches"),
+        ({"method": "mae", "mask_ratio": 0.0}, "--mask_ratio 0.0: hides none of the 16 patches"),
+        ({"method": "wmse", "batch_size": 128}, "--batch_size 128: wmse with these settings needs at least 129 images"),
+        ({"method": "deepclusterv2", "max_epochs": 1}, "--max_epochs 1: deepclusterv2 learns nothing in the first"),
         ({"method": "wmse", "whitening_size": 128}, "--whitening_size 128: the covariance of so few images"),
         ({"method": "byol", "distiller": "knowledge"}, "needs prototypes, which swav, deepclusterv2, dino have"),
         ({"method": "simclr", "small_crop_size": 12, "num_small_crops": 1}, "--small_crop_size 12: above the 8 pixels"),
@@ -46,6 +50,17 @@ def test_a_methods_defaults_are_the_runs():
     assert plan.backbone == "vit_tiny" and len(plan.recipes) == 1 and plan.recipes[0].jitter_prob == 0
     assert len(Plan({"method": "emp_ssl", "backbone": "tiny", "num_crops": 6}).recipes) == 6
     assert len(Plan({"backbone": "tiny"}).recipes) == 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("distiller", [None, "auto"])
+def test_every_method_can_be_run_as_it_is(method, distiller):
+    """No other setting is needed: the defaults go together."""
+    plan = Plan({"method": method, "distiller": distiller, "dataset": "cifar10", "data_dir": "."})
+    assert plan.training.batch_size >= plan.build_model().smallest_batch or plan.training.batch_size >= 2
+    expected = {"wmse": 1.0, "lejepa": 1.0, "mae": 1.0, "vicreg": 25.0}
+    if distiller and method in expected:
+        assert plan.config()["distill_lamb"] == expected[method]
 
 
 def test_small_crops_follow_the_large_ones():

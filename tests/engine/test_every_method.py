@@ -14,8 +14,8 @@ from tests.methods import SMALL, num_views, small
 
 from . import Killed, assert_equal, kill_at_batch, outcome, run
 
-#: two tasks of two steps: one a batch of an epoch, so that what happens at the start of an epoch happens
-TWO_STEPS = {"batch_size": 512, "max_epochs": 2, "warmup_epochs": 0, "lr": 0.1}
+#: two tasks of two epochs of two steps: what happens at the start of an epoch happens, and there is a middle of one
+TWO_STEPS = {"batch_size": 320, "max_epochs": 2, "warmup_epochs": 0, "lr": 0.1}
 SIZES = {**SMALL, "output_dim": 8, "proj_hidden_dim": 16, "pred_hidden_dim": 16, "queue_size": 600}
 
 
@@ -38,11 +38,11 @@ def plain_picture(monkeypatch):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_killed_and_continued(method, tmp_path, monkeypatch):
+def test_killed_in_the_middle_of_an_epoch_and_continued(method, tmp_path, monkeypatch):
     settings = settings_of(method, METHODS[method].auto_distiller)
     run(tmp_path / "reference", **settings)
     with monkeypatch.context() as patched:
-        kill_at_batch(patched, 1, 1)
+        kill_at_batch(patched, 1, 3)  # the second batch of the second epoch
         with pytest.raises(Killed):
             run(tmp_path, checkpoint_minutes=0, **settings)
     assert (tmp_path / "job" / "task1" / "last.ckpt").is_file()

@@ -17,7 +17,7 @@ from cassle.engine.plan import Plan
 from cassle.engine.pretrained import load_backbone, read_encoder, start_from
 from cassle.errors import CheckpointError, ConfigError
 from cassle.nn import BACKBONES
-from tests.methods import batch, build, losses
+from tests.methods import build
 
 SETTINGS = {"backbone": "tiny", "width": 4, "output_dim": 8, "proj_hidden_dim": 8, "size": 12}
 
@@ -347,27 +347,64 @@ def test_starting_from_weights_of_others(tmp_path):
         start_from(wide, tmp_path / "a.pth", "tiny")
 
 
-@pytest.mark.parametrize("method", ["mocov2plus", "nnclr", "swav"])
-def test_upstreams_queues_and_prototypes_are_taken_over(method):
+#: beside encoder and momentum encoder, what upstream's models of 6 outputs, 12 hidden units and 20 slots hold
+LINEAR, NORM = ("weight", "bias"), ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+UPSTREAM = {
+    "mocov2plus": {
+        "projector.0": LINEAR, "projector.2": LINEAR, "momentum_projector.0": LINEAR, "momentum_projector.2": LINEAR,
+        "queue": (2, 6, 20), "queue_ptr": (1,),
+    },
+    "nnclr": {
+        "projector.0": LINEAR, "projector.1": NORM, "projector.3": LINEAR, "projector.4": NORM, "projector.6": LINEAR,
+        "projector.7": NORM, "predictor.0": LINEAR, "predictor.1": NORM, "predictor.3": LINEAR,
+        "queue": (20, 6), "queue_y": (20,), "queue_ptr": (1,),
+    },
+    "simsiam": {
+        "projector.0": ("weight",), "projector.1": NORM, "projector.3": ("weight",), "projector.4": NORM,
+        "projector.6": LINEAR, "projector.7": STATISTICS, "predictor.0": ("weight",), "predictor.1": NORM,
+        "predictor.3": LINEAR,
+    },
+    "swav": {
+        "projector.0": LINEAR, "projector.1": NORM, "projector.3": LINEAR, "prototypes.weight_g": (5, 1),
+        "prototypes.weight_v": (5, 6), "queue": (2, 20, 6),
+    },
+}  # fmt: skip
+
+
+def upstreams_state(method, model):
+    """Return a state dict with upstream's names and shapes, each tensor of other numbers."""
+    ours, state = model.state_dict(), {}
+    for name, value in ours.items():
+        for old, new in {"backbone.": "encoder.", "momentum_teacher.stages.backbone.": "momentum_encoder."}.items():
+            if name.startswith(old):
+                state[new + name.removeprefix(old)] = value + 1
+    for module, parts in UPSTREAM[method].items():
+        if isinstance(parts[0], int):
+            state[module] = torch.randint(0, 9, parts).float()
+            continue
+        for part in parts:
+            name = f"{module}.{part}".replace("momentum_projector", "momentum_teacher.stages.projector")
+            width = len(ours[f"{module}.weight"]) if name not in ours else None  # a bias that we do without
+            state[f"{module}.{part}"] = torch.rand((width,) if width else ours[name].shape) + 1
+    return state
+
+
+@pytest.mark.parametrize("method", UPSTREAM)
+def test_upstreams_models_are_taken_over(method):
     model = build(method)
     model.begin_task(0, None)
-    losses(model, batch())
-    ours = {name: value for name, value in model.state_dict().items() if not name.startswith(model.transient or "-")}
-    theirs = {
-        name.replace("momentum_teacher.stages.", "momentum_").replace("backbone.", "encoder."): value
-        for name, value in ours.items()
-        if not name.startswith(("queue", "prototypes", "momentum_teacher.tau"))
-    }
+    theirs = upstreams_state(method, model)
+    model.begin_task(1, upstream_state(theirs, model))  # strict: every name is somebody's
+    found = model.state_dict()
+    assert torch.equal(found["projector.0.weight"], theirs["projector.0.weight"])
     if method == "mocov2plus":
-        theirs["queue"] = torch.stack([ours[f"queues.{view}.slots"].T for view in range(2)])
-        theirs["queue_ptr"] = ours["queues.0.pushed"].reshape(1)
+        assert torch.equal(found["queues.1.slots"], theirs["queue"][1].T)
+        assert found["queues.0.pushed"] == theirs["queue_ptr"]
     if method == "nnclr":
-        theirs |= {"queue": ours["queue.slots"], "queue_ptr": ours["queue.pushed"].reshape(1)}
-        theirs["queue_y"] = -torch.ones(20)
+        assert torch.equal(found["queue.slots"], theirs["queue"])
     if method == "swav":
-        weight = ours["prototypes.0.weight"]
-        theirs |= {"prototypes.weight_v": weight, "prototypes.weight_g": torch.ones(len(weight), 1)}
-    other = build(method, seed=5)
-    other.begin_task(1, upstream_state(theirs, other))
-    found = other.state_dict()
-    assert all(torch.equal(found[name], value) for name, value in ours.items())
+        assert torch.equal(found["prototypes.0.weight"], theirs["prototypes.weight_v"])
+    if "projector.6.bias" in theirs:  # the batch norm behind it sees the same numbers as with the bias
+        mean = theirs["projector.7.running_mean"] - theirs["projector.6.bias"]
+        torch.testing.assert_close(found["projector.7.running_mean"], mean)

@@ -25,6 +25,12 @@ SMALL: dict[str, Any] = {
 IMAGES = 16
 
 
+class SmallTransformer(VisionTransformer):
+    """Twelve features."""
+
+    dim, heads = 12, 3
+
+
 def small(kind: type, sizes: dict[str, Any] = SMALL) -> dict[str, Any]:
     """Return the settings of ``sizes`` that a method (or a composition) takes."""
     names = Schema([Component("", kind)]).names
@@ -37,7 +43,7 @@ def small(kind: type, sizes: dict[str, Any] = SMALL) -> dict[str, Any]:
 def small_backbone(method: str) -> torch.nn.Module:
     """Return a network of a few features that the method can train on 8×8 images."""
     if method == "mae":
-        return VisionTransformer(8, 12, 3, patch_size=2, depth=1, avg_pooling=False)
+        return SmallTransformer(8, patch_size=2, depth=1)
     return TinyConvNet(8, width=2)
 
 

@@ -5,14 +5,18 @@ import torch
 from torch import nn
 
 from cassle.errors import ConfigError
-from cassle.nn.vit import VisionTransformer, vit_tiny
+from cassle.nn.vit import VisionTransformer, ViTTiny
+
+
+class Small(VisionTransformer):
+    dim, heads = 24, 3
 
 
 @pytest.fixture
 def net() -> VisionTransformer:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return VisionTransformer(16, 24, 3, patch_size=4, depth=2, avg_pooling=False).eval()
+        return Small(16, patch_size=4, depth=2).eval()
 
 
 IMAGES = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -41,7 +45,7 @@ def test_the_beginning(net):
 @pytest.mark.parametrize("side, patch", [(8, 2), (32, 2), (64, 4), (224, 16)])
 def test_default_patches(side, patch):
     with torch.device("meta"):
-        net = vit_tiny(side, depth=1)
+        net = ViTTiny(side, depth=1)
     assert (net.patch_size, net.grid, net.num_patches) == (patch, side // patch, (side // patch) ** 2)
 
 
@@ -86,7 +90,7 @@ def test_other_sizes_interpolate_the_positions(net):
 @pytest.mark.parametrize("side, patch, fitting", [(12, 5, "1, 2, 3, 4, 6"), (17, None, "1"), (8, 16, "1, 2, 4")])
 def test_patches_must_divide_the_image(side, patch, fitting):
     with pytest.raises(ConfigError) as caught:
-        vit_tiny(side, patch_size=patch)
+        ViTTiny(side, patch_size=patch)
     assert str(caught.value) == (
         f"--patch_size {patch or 2}: does not divide images of {side} pixels; use one of {fitting}, or another --size."
     )
