@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import shlex
 import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from runs import over_seeds, read_results, run
+
 METHODS = ("simclr", "barlow_twins", "byol")
 STRATEGIES = ("finetune", "cassle")
 #: settings of all runs, then those of each method
@@ -51,27 +49,25 @@ PROBES = ("knn", "ridge", "linear")
 NUMBERS = {"A": "average_accuracy", "F": "forgetting", "FT": "forward_transfer"}
 
 
-def command(suite: dict[str, str], method: str, strategy: str, seed: int, out: Path) -> list[str]:
-    """Return the command of one run."""
+def flags(suite: dict[str, str], method: str, strategy: str, seed: int, out: Path) -> list[str]:
+    """Return the flags of one run."""
     words = [*shlex.split(suite["all"]), "--method", method, *shlex.split(suite[method]), "--seed", str(seed)]
     if strategy == "cassle":
         words += ["--distiller", "auto", *shlex.split(suite["distilled"])]
-    words += ["--name", f"{method}-{strategy}-seed{seed}", "--base_experiment_dir", str(out)]
-    return [sys.executable, "main_continual.py", *words]
+    return [*words, "--name", f"{method}-{strategy}-seed{seed}", "--base_experiment_dir", str(out)]
 
 
 def rows(out: Path, seeds: list[int]) -> list[list[str]]:
     """Return the table: one row a method and strategy, per probe A, F, FT as mean ± half the range over the seeds."""
     table = []
     for method, strategy in itertools.product(METHODS, STRATEGIES):
-        files = [out / f"{method}-{strategy}-seed{seed}" / "results.json" for seed in seeds]
-        results = [json.loads(file.read_text())["probes"] for file in files if file.is_file()]
+        folders = [out / f"{method}-{strategy}-seed{seed}" for seed in seeds]
+        results = [result["probes"] for result in read_results(folders)]
         if len(results) < len(seeds):
             continue
         cells = [method, strategy]
         for probe, number in itertools.product(PROBES, NUMBERS.values()):
-            values = [100 * result[probe][number] for result in results]
-            cells.append(f"{statistics.fmean(values):.1f} ± {(max(values) - min(values)) / 2:.1f}")
+            cells.append(over_seeds([result[probe][number] for result in results]))
         random = [100 * statistics.fmean(result[p]["random"]) for p in PROBES for result in results[:1]]
         table.append([*cells, " / ".join(f"{value:.1f}" for value in random)])
     return table
@@ -86,14 +82,9 @@ def main() -> int:
     arguments = parser.parse_args()
     out = (arguments.out or Path("experiments/results") / arguments.suite).resolve()
     for seed, method, strategy in itertools.product(arguments.seeds, METHODS, STRATEGIES):
-        words = command(SUITES[arguments.suite], method, strategy, seed, out)
-        words += ["--data_dir", arguments.data_dir] if arguments.data_dir else []
-        print(shlex.join(["python", *words[1:]]), flush=True)
-        start = time.time()
-        code = subprocess.run(words, cwd=ROOT, check=False).returncode
-        if code:
+        words = flags(SUITES[arguments.suite], method, strategy, seed, out)
+        if code := run([*words, *(["--data_dir", arguments.data_dir] if arguments.data_dir else [])]):
             return code
-        print(f"took {time.time() - start:.0f} s", flush=True)
     names = [f"{probe} {number}" for probe, number in itertools.product(PROBES, NUMBERS)]
     print("| method | strategy | " + " | ".join(names) + " | random encoder, knn / ridge / linear |")
     print("|---" * (len(names) + 3) + "|")
