@@ -14,7 +14,7 @@ from tests.methods import SMALL, small
 OBJECTIVES = ("simclr", "barlow_twins", "byol")
 SIZES = {
     **SMALL, "output_dim": 8, "proj_hidden_dim": 16, "pred_hidden_dim": 16, "mem_size": 64, "replay_batch_size": 16,
-    "aligner_dim": 8, "n_save": 8, "ewc_batches": 2, "extra_queue_size": 8,
+    "aligner_dim": 8, "n_save": 6, "ewc_batches": 2, "extra_queue_size": 8,
 }  # fmt: skip
 
 
