@@ -61,6 +61,9 @@ def _list(words: Sequence[str]) -> None:
 def _export(words: Sequence[str]) -> None:
     from cassle.engine.export import export
 
+    if {"-h", "--help"} & {*words}:
+        print(USAGE, end="")
+        return
     if len(words) != 2:
         raise ConfigError("export: takes two words, e.g. export experiments/NAME/task4/final.ckpt encoder.safetensors.")
     for path in export(Path(words[0]), Path(words[1])):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -143,6 +143,6 @@ class Distiller(Distillation):
             load_strictly(self.distill_predictor, previous, source="the previous task's distillation predictor")
 
 
-def over_views(loss, p: Tensor, z_bar: Tensor) -> Tensor:
+def over_views(loss: Callable[[Tensor, Tensor], Tensor], p: Tensor, z_bar: Tensor) -> Tensor:
     """Return the mean over the views of ``loss(p, z_bar)``, each (batch, dim)."""
     return torch.stack([loss(a, b) for a, b in zip(p, z_bar, strict=True)]).mean()

@@ -14,6 +14,7 @@ from cassle.data.recipe import Augmentation, Recipe
 from cassle.engine.checkpoint import load
 from cassle.engine.choice import Choice, choose, known_settings, model_class, schema_for
 from cassle.engine.foreign import is_upstream
+from cassle.engine.pretrained import start_from
 from cassle.engine.run import Run
 from cassle.engine.settings import canonical_names, plain
 from cassle.engine.trainer import Training
@@ -214,6 +215,8 @@ class Plan:
             problems.append(f"--pretrained_model {checkpoint}: no such file.")
         elif checkpoint is not None and self.run.task_idx == 1:
             problems += self._foreign_tasks(checkpoint)
+        elif checkpoint is not None:
+            problems += self._unfit_weights(checkpoint)
         try:
             split = self.data.split()
             problems += self._batch_problems(len(part) for part in split.train)
@@ -221,6 +224,16 @@ class Plan:
         except CassleError as error:
             problems.append(str(error))
         return problems
+
+    def _unfit_weights(self, weights: Path) -> list[str]:
+        """Return why the encoder cannot start from these weights."""
+        try:
+            start_from(self.build_model(), weights, self.backbone)
+        except CheckpointError as error:
+            stem = self.values.get("stem_padding") is not None and self.size <= SMALL_IMAGE
+            hint = f" Up to {SMALL_IMAGE} pixels a ResNet has a 3×3 stem; --size changes it." if stem else ""
+            return [f"{error}{hint}"]
+        return []
 
     def _foreign_tasks(self, checkpoint: Path) -> list[str]:
         """Return why a checkpoint cannot be the hand-off of this run's task 0."""

@@ -48,7 +48,7 @@ class MAE(SSLMethod):
             kwargs: arguments of ``SSLMethod``.
 
         Raises:
-            ConfigError: the backbone has no patches, the heads do not divide its width, or the mask leaves no patch.
+            ConfigError: the backbone has no patches, the heads do not divide its width, or the mask hides all or none.
         """
         super().__init__(*args, **kwargs)
         if not hasattr(self.backbone, "tokens"):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torchvision
 
 from cassle.engine.plan import Plan
 from cassle.errors import ConfigError
@@ -103,6 +104,14 @@ def test_start_from_given_weights(tmp_path, monkeypatch):
     )
     names = [name for name in before if name.startswith("backbone.") and name.endswith("weight")]
     assert names and all(torch.allclose(before[name], after[name], atol=1e-5) for name in names)
+
+
+def test_weights_that_do_not_fit_are_told_before_anything_starts(tmp_path):
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "r18.pth")
+    settings = {"method": "byol", "backbone": "resnet18", "pretrained_model": tmp_path / "r18.pth"}
+    problems = Plan(settings).missing_here()
+    assert len(problems) == 1 and "conv1.weight" in problems[0] and "3×3 stem; --size" in problems[0]
+    assert Plan({**settings, "size": 72}).missing_here() == []
 
 
 def test_small_settings_are_taken_by_somebody():

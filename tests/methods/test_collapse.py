@@ -25,7 +25,7 @@ sys.path.remove(str(BENCHMARKS))
 
 #: one task of ten epochs on all digits; no probe but ridge
 ONE_TASK = {
-    "num_tasks": 1, "split_strategy": "data", "max_epochs": 10, "batch_size": 192, "checkpoint_frequency": 10,
+    "num_tasks": 1, "split_strategy": "data", "max_epochs": 10, "batch_size": 128, "checkpoint_frequency": 10,
     "few_labels": 0, "disable_knn_eval": True, "accelerator": "cpu",
 }  # fmt: skip
 #: of the spread that directions have which are spread evenly over the sphere

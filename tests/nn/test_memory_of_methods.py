@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cassle.losses.distributed import from_the_first
 from cassle.nn.bank import MemoryBank
 from cassle.nn.heads import mlp
 from cassle.nn.prototypes import Prototypes
@@ -67,7 +68,8 @@ def pushing(rank: int) -> dict:
         queue.push(rows(2, 4 * step + 2 * rank))
     index = torch.tensor([1, 5]) + rank
     bank.remember(index, [rows(2, 2 * rank), rows(2, 20 + 2 * rank)])
-    return {"rows": queue.rows, "own": queue.own_rows, "bank": bank.rows, "seen": bank.seen}
+    first = from_the_first(torch.tensor([3, rank]))
+    return {"first": first, "rows": queue.rows, "own": queue.own_rows, "bank": bank.rows, "seen": bank.seen}
 
 
 def test_processes_have_the_same_queue_and_bank(tmp_path):
@@ -77,6 +79,7 @@ def test_processes_have_the_same_queue_and_bank(tmp_path):
         queue.push(rows(4, 4 * step))
     bank.remember(torch.tensor([1, 5, 2, 6]), [rows(4), rows(4, 20)])
     for found in (first, second):
+        assert found["first"].tolist() == [3, 0]
         torch.testing.assert_close(found["rows"], queue.rows)
         torch.testing.assert_close(found["bank"], bank.rows)
         assert torch.equal(found["seen"], bank.seen)
