@@ -33,11 +33,11 @@ class Run:
             method: self-supervised objective; python -m cassle list shows them all.
             distiller: distillation from task 1 on: auto = the one that fits the method, or one of python -m cassle
                 list; default: none, plain fine-tuning.
-            strategy: a further way not to forget: er, lump, …; python -m cassle list shows them all.
+            strategy: a further way not to forget: er, lump, …; several at once: er+si; python -m cassle list shows all.
             memory: what the strategy keeps of the past: fifo, reservoir, minred, …; default: the strategy's own.
             backbone: the encoder: one of python -m cassle list, or timm/NAME (--encoder is the same flag).
             seed: seed of weights, order and augmentation.
-            name: name of the experiment, and of its folder; default: METHOD[-DISTILLER]-DATASET.
+            name: name of the experiment, and of its folder; default: METHOD[-DISTILLER][-STRATEGY]-DATASET.
             experiment_dir: folder of the experiment: a name below base_experiment_dir, or a path; default: the name.
             base_experiment_dir: folder that holds the folders of experiments.
             overwrite: start anew; an existing folder is moved aside.

@@ -9,7 +9,7 @@ from cassle.memory.base import Entries, Memory
 
 
 class FIFO(Memory):
-    """The last ``size`` rows: a ring, after a removal first of all the empty slots are filled again.
+    """The last rows that arrived: a ring; after a removal first of all the empty slots are filled again.
 
     With K updates per batch of the stream, a row is drawn K times on average (Purushwalkam et al. 2022).
     """

@@ -1,8 +1,8 @@
-"""Further ways not to forget than distillation: mixins that compose with any objective."""
+"""Further ways not to forget than distillation: mixins that compose with any objective, and with each other."""
 
-from cassle.registry import Registry
+from cassle.strategies.together import Strategies
 
-STRATEGIES = Registry(
+STRATEGIES = Strategies(
     "strategy",
     {
         "finetune": "cassle.strategies.base:Finetune",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from cassle.methods.base import SSLMethod
+from torch import Tensor
+
+from cassle.methods.base import SSLMethod, ViewSource
 
 
 class Strategy:
@@ -21,10 +23,17 @@ class Strategy:
     #: whether it learns from labels
     wants_labels: ClassVar[bool] = False
 
+    #: set by ``SSLMethod.settle``
+    images: ViewSource | None
+
     @classmethod
     def refuses(cls, method: type[SSLMethod], distiller: str | None) -> str | None:
         """Return why it does not go together with an objective or a distiller, None if it does."""
         return None
+
+    def labels(self, index: Tensor) -> Tensor:
+        """Return the labels of training images (batch,) that may be seen, -1 for the others."""
+        return self.images.targets[index]
 
 
 class Finetune(Strategy):

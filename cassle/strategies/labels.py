@@ -81,4 +81,8 @@ class ScarceLabels(Strategy):
     def compose_batch(self, batch: Batch) -> Batch:
         """Hide the labels that are not to be seen."""
         batch = super().compose_batch(batch)
-        return batch._replace(targets=self.visible[batch.index])
+        return batch._replace(targets=self.labels(batch.index))
+
+    def labels(self, index: Tensor) -> Tensor:
+        """Return the labels of training images (batch,) that may be seen, -1 for the others."""
+        return self.visible[index]

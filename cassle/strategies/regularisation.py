@@ -188,7 +188,7 @@ class EWC(Regularisation):
     def _loss(self, index: Tensor, purpose: str) -> Tensor:
         """Return the loss of these images, without the penalty."""
         views = self.images.views_of(index, purpose)
-        batch = Batch(index, views, self.images.targets[index], self.images.num_large)
+        batch = Batch(index, views, self.labels(index), self.images.num_large)
         terms = super().losses(batch, self.forward_views(views))
         terms.pop(self.term, None)
         return torch.stack(list(terms.values())).sum()

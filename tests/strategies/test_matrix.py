@@ -12,6 +12,11 @@ from tests.methods import SMALL, small
 
 #: one contrastive, one decorrelating, one with an EMA teacher
 OBJECTIVES = ("simclr", "barlow_twins", "byol")
+#: strategies in one run: one with a memory, others without
+TOGETHER = (
+    ("er+si", "simclr", None), ("ccl+ewc", "barlow_twins", None), ("kaizen+aep", "byol", "predictive"),
+    ("lump+aep+ewc", "simclr", "contrastive"),
+)  # fmt: skip
 SIZES = {
     **SMALL, "output_dim": 8, "proj_hidden_dim": 16, "pred_hidden_dim": 16, "mem_size": 64, "replay_batch_size": 16,
     "aligner_dim": 8, "n_save": 6, "ewc_batches": 2, "extra_queue_size": 8,
@@ -36,6 +41,7 @@ def combinations():
                     continue  # refused by name, see below
                 if strategy != "finetune" or distiller is None:
                     yield strategy, method, distiller
+    yield from TOGETHER
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +71,11 @@ def test_killed_and_continued(strategy, method, distiller, tmp_path, monkeypatch
         ({"strategy": "aep", "memory": "fifo"}, "keeps no memory"),
         ({"strategy": "er", "memory": "herding"}, "--strategy er takes reservoir or fifo"),
         ({"strategy": "ddr"}, "unknown. Did you mean 'der'"),
+        ({"strategy": "er+ddr"}, "--strategy ddr: unknown. Did you mean 'der'"),
+        ({"strategy": "er+lump"}, "both keep a memory"),
+        ({"strategy": "si+ewc"}, "both are a kind of Regularisation"),
+        ({"strategy": "apre+aep"}, "both are a kind of Following"),
+        ({"strategy": "cassle-r+si", "distiller": "predictive", "method": "byol"}, "distils by itself"),
     ],
 )
 def test_what_does_not_go_together_is_refused(settings, words):
@@ -76,3 +87,10 @@ def test_what_does_not_go_together_is_refused(settings, words):
 @pytest.mark.parametrize("name, listed", [("cla-b", "aep"), ("cla-e", "apre"), ("cla-r", "arp"), ("replay", "er")])
 def test_published_names(name, listed):
     assert choose({"strategy": name}).strategy == listed
+
+
+def test_strategies_together_add_all_their_terms_and_have_one_name():
+    assert choose({"strategy": "si + replay"}).strategy == choose({"strategy": "er+finetune+si"}).strategy == "er+si"
+    assert choose({"strategy": "er+er"}).strategy == "er"
+    kind = STRATEGIES["ewc+lump"]
+    assert kind.memories == STRATEGIES["lump"].memories and kind.refuses(METHODS["supcon"], None)
