@@ -79,7 +79,7 @@ def test_a_script_that_evaluates(tmp_path, capsys, name):
 KAIZEN_VALUES = {
     "classifier_training": True, "classifier_layers": [1000], "classifier_stop_gradient": True, "soft_label": True,
     "soft_label_lamb": 2.0, "soft_label_predictor": False, "replay_proportion": 0.01, "replay_batch_size": 32,
-    "soft_label_reduction": "mean", "classifier_reduction": "sum", "mem_size": None, "exemplar_choice": "first_k",
+    "soft_label_reduction": "mean", "classifier_reduction": "sum", "mem_size": 2000, "memory": "first_k",
 }  # fmt: skip
 
 

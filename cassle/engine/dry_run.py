@@ -79,7 +79,8 @@ def _estimate(plan: Plan, model: SSLMethod, counts: list[int] | None, say: Calla
     views = sum(counts[plan.run.task_idx :]) * plan.training.max_epochs * len(plan.recipes)
     extra = 1 + (1 / 3 if plan.distiller else 0)  # the teacher's forward pass: one of (forward, backward = 2 forward)
     seconds = views * extra / rate / plan.training.processes
-    say(f"time: {_duration(seconds)} of training at {rate:.0f} views/s ({_where(plan)}), evaluation not counted")
+    without = "evaluation" if plan.strategy == "finetune" else f"evaluation, and replay of --strategy {plan.strategy},"
+    say(f"time: {_duration(seconds)} of training at {rate:.0f} views/s ({_where(plan)}), {without} not counted")
 
 
 def _where(plan: Plan) -> str:

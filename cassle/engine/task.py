@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from cassle import processes
 from cassle.data.module import TaskImages
@@ -18,7 +19,9 @@ from cassle.engine.interruption import Interruption
 from cassle.engine.plan import Plan
 from cassle.engine.pretrained import start_from
 from cassle.evaluation.online import OnlineProbeCallback
+from cassle.losses.distributed import from_the_first
 from cassle.methods.base import SSLMethod
+from cassle.methods.progress import Progress
 from cassle.randomness import key
 
 
@@ -77,15 +80,32 @@ def train_task(
     interruption.training = False
     if interruption.requested:
         interruption.exit()
-    model.to(settings.device).end_task()  # Lightning has put it on the CPU
+    _end(plan, model, trainer)
     return Trained(model, {probe.network: probe.probe.state_dict() for probe in probes}, trainer)
+
+
+def _end(plan: Plan, model: SSLMethod, trainer: pl.Trainer) -> None:
+    """Let the model finish the task: at the end of its training, and with the statistics that will be written."""
+    model.to(plan.training.device)  # Lightning has put it on the CPU
+    steps = int(trainer.estimated_stepping_batches)
+    model.progress = Progress.of(steps, plan.training.max_epochs).at(steps)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):  # each process has seen other batches
+            for buffer in module.buffers():
+                buffer.copy_(from_the_first(buffer))
+    model.end_task()
 
 
 def fresh_model(plan: Plan, images: TaskImages, loader: ResidentLoader | None = None) -> SSLMethod:
     """Return the model of a run as it is before task 0, settled in its data."""
     model = plan.build_model()
-    num_train, num_classes = len(images.train.targets), len(images.classes)
-    model.settle(seed=plan.run.seed, num_train=num_train, num_classes=num_classes, images=loader)
+    model.settle(
+        seed=plan.run.seed,
+        num_train=len(images.train.targets),
+        num_classes=len(images.classes),
+        num_tasks=plan.data.num_tasks,
+        images=loader,
+    )
     return model
 
 

@@ -10,7 +10,8 @@ MEMORIES = Registry(
         "reservoir": "cassle.memory.reservoir:Reservoir",
         "minred": "cassle.memory.minred:MinRed",
         "class_balanced": "cassle.memory.balanced:ClassBalanced",
-        "herding": "cassle.memory.exemplars:Herding",
+        "first_k": "cassle.memory.exemplars:FirstExemplars",
         "random": "cassle.memory.exemplars:RandomExemplars",
+        "herding": "cassle.memory.exemplars:Herding",
     },
 )

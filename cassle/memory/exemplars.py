@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cassle.checks import Share
 from cassle.memory.balanced import Ranked, balanced, ranks
 from cassle.memory.entries import Entries
+
+NEARLY = 1e-6  # 100 * 0.29 is a little below 29
 
 
 class Exemplars(Ranked):
@@ -25,23 +28,15 @@ class Exemplars(Ranked):
         size: slots, the budget of all classes together.
         feature_dim: as in :class:`Memory`.
         payload_shape: as in :class:`Memory`.
-        replay_proportion: of the rows of a class, the share that may be kept, rounded down (Kaizen's replay).
     """
 
     online = False
+    #: whether ``fill`` chooses by the features of the rows
+    needs_features: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        size: int,
-        feature_dim: int = 0,
-        payload_shape: Sequence[int] | None = None,
-        *,
-        replay_proportion: Share = 1.0,
-        **kwargs,
-    ) -> None:
-        super().__init__(size, feature_dim, payload_shape, **kwargs)
-        self._check(replay_proportion=replay_proportion)
-        self.replay_proportion = replay_proportion
+    # No further settings: the features of exemplars need no moving average, nobody evaluates them again.
+    def __init__(self, size: int, feature_dim: int = 0, payload_shape: Sequence[int] | None = None) -> None:
+        super().__init__(size, feature_dim, payload_shape)
 
     def insert(self, keys: Tensor, targets: Tensor | None = None, **parts) -> None:
         """Refuse: exemplars are chosen among all rows of a task.
@@ -61,40 +56,56 @@ class Exemplars(Ranked):
         generator: torch.Generator,
         *,
         payload: Tensor | None = None,
+        proportion: float = 1.0,
     ) -> None:
         """Choose among all rows of a task; call it once, at its end.
 
         Args:
             keys: indices in the data set, (rows,).
             targets: labels, (rows,), None for none.
-            features: (rows, dim); kept with the entries in a memory with a ``feature_dim``.
+            features: (rows, dim), None unless the choice needs them; kept in a memory with a ``feature_dim``.
             generator: of the CPU.
             payload: (rows, *payload_shape) uint8; required in a memory with a payload.
+            proportion: of the rows of a class, the share that may be kept, rounded down; above 1 where only a part of
+                the class is handed in.
 
         Raises:
-            ValueError: the parts differ in length or do not fit the memory, or the choice needs features.
+            ValueError: the parts differ in length or do not fit the memory, the choice needs features, or a proportion
+                that is negative or not finite.
         """
+        if not 0 <= proportion < math.inf:
+            raise ValueError(f"proportion={proportion}: must be at least 0, and finite.")
         kept = features if self.features is not None else None
         rows = self._checked(Entries(keys, targets, kept, payload))
         if not len(keys):
             return
         labels = rows.targets.cpu().numpy()
-        limits = self._limits(labels)
+        limits = _limits(labels, proportion)
         numbers = self._numbered(labels, features, limits, generator)
         wanted = np.flatnonzero(ranks(labels, numbers) < limits)
         chosen, slots = self._compete(rows.targets[torch.from_numpy(wanted).to(rows.targets.device)], numbers[wanted])
         self._write(rows, wanted[chosen], slots)
-
-    def _limits(self, labels: np.ndarray) -> np.ndarray:
-        """Return for every row how many of its class may be kept at most."""
-        _, which, count = np.unique(labels, return_inverse=True, return_counts=True)
-        return np.floor(count * self.replay_proportion + 1e-9).astype(np.int64)[which]
 
     def _numbered(
         self, labels: np.ndarray, features: Tensor | None, limits: np.ndarray, generator: torch.Generator
     ) -> np.ndarray:
         """Return a number for every row: within a class, the lowest are kept."""
         raise NotImplementedError(f"{type(self).__name__} has no rule of what to choose.")
+
+
+def _limits(labels: np.ndarray, proportion: float) -> np.ndarray:
+    """Return for every row how many of its class may be kept at most."""
+    _, which, count = np.unique(labels, return_inverse=True, return_counts=True)
+    return np.floor(count * proportion + NEARLY).astype(np.int64)[which]
+
+
+class FirstExemplars(Exemplars):
+    """The first rows of each class, in the order in which they are handed in. It needs no features."""
+
+    def _numbered(
+        self, labels: np.ndarray, features: Tensor | None, limits: np.ndarray, generator: torch.Generator
+    ) -> np.ndarray:
+        return ranks(labels, np.zeros(len(labels))).astype(np.float64)
 
 
 class RandomExemplars(Exemplars):
@@ -109,32 +120,21 @@ class RandomExemplars(Exemplars):
 class Herding(Exemplars):
     """The rows whose mean is nearest to that of their class: iCaRL (Rebuffi et al. 2017), algorithms 4 and 5."""
 
-    @staticmethod
-    def select(features: Tensor, targets: Tensor | None, per_class: int) -> Tensor:
-        """Return rows of each class in the order of their choice, class after class in ascending order.
-
-        Args:
-            features: (rows, dim); they are normalised here.
-            targets: labels, (rows,); None for one class.
-            per_class: rows of each class at most.
-        """
-        labels = np.zeros(len(features), dtype=np.int64) if targets is None else targets.cpu().numpy()
-        members = [torch.from_numpy(np.flatnonzero(labels == label)) for label in np.unique(labels)]
-        return torch.cat([rows[herd(features[rows.to(features.device)], per_class).cpu()] for rows in members])
+    needs_features = True
 
     def _numbered(
         self, labels: np.ndarray, features: Tensor | None, limits: np.ndarray, generator: torch.Generator
     ) -> np.ndarray:
         if features is None or len(features) != len(labels):
             raise ValueError("herding chooses by features: give fill(...) one for every row.")
-        # A row beyond the share that its class can get need not be ranked.
-        filled = len(self)
+        # A row beyond what its class can get, one more than in any equal division, need not be ranked.
         held = self.targets[self.slots].cpu().numpy()
-        share = balanced(np.concatenate([held, labels]), np.zeros(filled + len(labels)), self.size)
+        pool = np.concatenate([held, labels[ranks(labels, np.zeros(len(labels))) < limits]])
+        shared = pool[balanced(pool, np.zeros(len(pool)), self.size)]
         numbers = np.full(len(labels), np.inf)
         for label in np.unique(labels):
             rows = np.flatnonzero(labels == label)
-            among = np.count_nonzero(share[:filled] & (held == label)) + np.count_nonzero(share[filled:][rows]) + 1
+            among = np.count_nonzero(shared == label) + 1
             order = herd(features[torch.from_numpy(rows).to(features.device)], min(among, limits[rows[0]]))
             numbers[rows[order.cpu().numpy()]] = np.arange(len(order))
         return numbers

@@ -31,10 +31,14 @@ class ViewSource(Protocol):
     Attributes:
         targets: class ids of all training images, (num_train,), int64; -1 without a label.
         members: positions of the task's images, int64.
+        batch_size: images of a training batch, per process.
+        num_large: number of full-size views; they come first.
     """
 
     targets: Tensor
     members: Tensor
+    batch_size: int
+    num_large: int
 
     def views_of(self, index: Tensor, purpose: str) -> list[Tensor]:
         """Return freshly drawn views of images, each (batch, 3, size, size)."""
@@ -102,7 +106,13 @@ class SSLMethod(pl.LightningModule):
         self.settle()
 
     def settle(
-        self, *, seed: int = 0, num_train: int = 0, num_classes: int = 0, images: ViewSource | None = None
+        self,
+        *,
+        seed: int = 0,
+        num_train: int = 0,
+        num_classes: int = 0,
+        num_tasks: int = 1,
+        images: ViewSource | None = None,
     ) -> None:
         """Hear of the run that the model is in; the house calls it when the data is known, before ``begin_task``.
 
@@ -110,9 +120,11 @@ class SSLMethod(pl.LightningModule):
             seed: of the run.
             num_train: images of the training set, the range of ``batch.index``.
             num_classes: classes of the data set, 0 without labels.
+            num_tasks: tasks of the run.
             images: makes views of any training image; None where nothing is trained.
         """
-        self.seed, self.num_train, self.num_classes, self.images = seed, num_train, num_classes, images
+        self.seed, self.num_train, self.num_classes, self.num_tasks = seed, num_train, num_classes, num_tasks
+        self.images = images
 
     # The hooks ------------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ class Kaizen(LabelledReplay):
     from its checkpoint.
     """
 
-    transient: ClassVar[tuple[str, ...]] = (*LabelledReplay.transient, "classifier_teacher.", "logit_predictor.")
+    transient: ClassVar[tuple[str, ...]] = ("classifier_teacher.", "logit_predictor.")
     wants_labels: ClassVar[bool] = True
 
     def __init__(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
-
 import torch
 from torch import Tensor
 
@@ -12,59 +9,59 @@ from cassle.checks import Count, Share, Whole
 from cassle.data.batch import Batch
 from cassle.losses.distributed import number_of_processes, process_rank
 from cassle.losses.labelled import NO_LABEL
+from cassle.memory.exemplars import Exemplars
+from cassle.processes import summed
 from cassle.randomness import generator
-from cassle.strategies.exemplars import LabelledExemplars, choose
 from cassle.strategies.labels import ScarceLabels
 
 CHUNK = 256  # images of a forward pass when features are compared
-NEARLY = 1e-6  # 100 * 0.29 is a little below 29
 
 
 class LabelledReplay(ScarceLabels):
-    """Base: from task 1 on, every batch is followed by labelled images of past tasks."""
+    """Base: from task 1 on, every batch is followed by labelled images of past tasks.
 
-    transient: ClassVar[tuple[str, ...]] = ("exemplars.",)
+    The memory is the same in every process, and of a draw each process takes its part.
+    """
+
+    memories = ("first_k", "random", "herding")
+    default_memory = "first_k"
+    #: made by the house
+    memory: Exemplars
+    #: width of what is kept of an image beside its position and its label: nothing
+    stored_dim = 0
 
     def __init__(
         self,
         *args,
         replay_proportion: Share = 0.01,
         replay_batch_size: Whole = 64,
-        mem_size: Count | None = None,
-        exemplar_choice: Literal["first_k", "random", "herding"] = "first_k",
+        mem_size: Count = 2000,
         **kwargs,
     ) -> None:
         """Build the replay.
 
         Args:
             args: arguments of the method.
-            replay_proportion: share of each class that is kept when its task is over.
+            replay_proportion: share of each class that is kept when its task is over, unless mem_size allows less.
             replay_batch_size: images of the past beside each batch, per process; 0 = no replay.
-            mem_size: most images that are kept of all past tasks together; default: no limit.
-            exemplar_choice: which images of a class are kept: first_k = the first in the order of the data (upstream),
-                random, or herding = those whose mean feature is the class's.
+            mem_size: most images kept of all past tasks together, the same number of each class, unless
+                replay_proportion allows less.
             kwargs: arguments of ``ScarceLabels``.
         """
         super().__init__(*args, **kwargs)
         self.replay_proportion, self.replay_batch_size = replay_proportion, replay_batch_size
-        self.mem_size, self.exemplar_choice = mem_size, exemplar_choice
-        self.exemplars = LabelledExemplars()
-
-    def begin_task(self, task: int, handoff: Mapping[str, Tensor] | None) -> None:
-        """Take over the memory."""
-        super().begin_task(task, handoff)
-        self.exemplars = LabelledExemplars(handoff, "exemplars.")
+        self.mem_size = mem_size
 
     def compose_batch(self, batch: Batch) -> Batch:
         """Follow the batch by images of the memory, different ones; by fewer than asked for if it holds fewer."""
         batch = super().compose_batch(batch)
-        number = min(self.replay_batch_size, len(self.exemplars) // number_of_processes())
+        world = number_of_processes()
+        number = min(self.replay_batch_size, len(self.memory) // world)
         if not number:
             return batch
-        drawn = torch.randperm(len(self.exemplars), generator=self.draws("replay"))
-        drawn = drawn[process_rank() * number :][:number].to(batch.index.device, non_blocking=True)
-        index = self.exemplars.index[drawn]
-        return batch.with_replay(index, self.images.views_of(index, "replay"), self.exemplars.targets[drawn])
+        slots = self.memory.sample(number * world, self.draws("replay"))
+        past = self.memory.entries(slots[process_rank() * number :][:number])
+        return batch.with_replay(past.keys, self.images.views_of(past.keys, "replay"), past.targets)
 
     def end_task(self) -> None:
         """Choose what is kept of the task: of each class the same share, or of all images if no label was seen."""
@@ -72,26 +69,27 @@ class LabelledReplay(ScarceLabels):
         if not self.replay_batch_size or self.images is None:
             return
         members = self.images.members.to(self.visible.device)
-        seen = self.visible[members]
-        classes = self.task_classes.tolist() or [NO_LABEL]
+        seen = self.visible[members] != NO_LABEL
+        candidates = members[seen] if seen.any() else members
         # Of the size of a class only the part that is labelled is known; the policy is the same for all classes.
-        known = float((seen != NO_LABEL).double().mean()) if classes != [NO_LABEL] else 1.0
-        for target in classes:
-            candidates = members[seen == target]
-            number = int(self.replay_proportion * len(candidates) / known + NEARLY)
-            draws = generator(self.seed, "exemplars", self.current_task, target + 1)
-            features = self._features(candidates) if self.exemplar_choice == "herding" else None
-            chosen = choose(self.exemplar_choice, candidates, number, features, draws)
-            self.exemplars.add(chosen, target, self.current_task)
-        if self.mem_size is not None:
-            self.exemplars.shrink(self.mem_size)
+        known = len(candidates) / len(members)
+        features = self._features(candidates) if self.memory.needs_features else None
+        draws = generator(self.seed, "exemplars", self.current_task)
+        proportion = self.replay_proportion / known
+        self.memory.fill(candidates, self.visible[candidates], features, draws, proportion=proportion)
 
     @torch.no_grad()
     def _features(self, index: Tensor) -> Tensor:
-        """Return the features of the images themselves (n, dim), by a pass in which no statistics move."""
+        """Return the features of the images themselves (n, dim), by a pass in which no statistics move.
+
+        Each process takes its share of the images, so all of them get the same features to the last bit.
+        """
         training = [module for module in self.modules() if module.training]
         self.eval()
-        features = [self.backbone(self.images.centre_of(part)).float() for part in index.split(CHUNK)]
+        features = torch.zeros(len(index), self.backbone.num_features, device=index.device)
+        rows = torch.arange(len(index), device=index.device).split(CHUNK)
+        for part in rows[process_rank() :: number_of_processes()]:
+            features[part] = self.backbone(self.images.centre_of(index[part])).float()
         for module in training:
             module.training = True
-        return torch.cat(features)
+        return summed(features)

@@ -69,26 +69,33 @@ class SimpleReplay(Strategy):
             )
         return count
 
-    def _check_room(self) -> None:
-        """Raise if the exemplars of this task will not fit: before it is trained, and not after."""
-        needed = len(self.memory) + self.n_save * self.clusters()
-        if self.exemplar_clusters is None:
-            needed = max(needed, self.n_save * self.num_classes)  # each class belongs to some task
+    def settle(self, *, num_classes: int = 0, num_tasks: int = 1, **about) -> None:
+        """Look whether there is room for the exemplars of all tasks, as far as their number is known.
+
+        Raises:
+            ConfigError: there is not.
+        """
+        super().settle(num_classes=num_classes, num_tasks=num_tasks, **about)
+        if self.num_train:  # not the call of the constructor; each class belongs to some task
+            clusters = num_classes if self.exemplar_clusters is None else self.exemplar_clusters * num_tasks
+            self._check_room(self.n_save * clusters, "of all tasks")
+
+    def _check_room(self, needed: int, whose: str) -> None:
         if needed > self.mem_size:
             raise ConfigError(
-                f"--mem_size {self.mem_size}: {self.n_save} exemplars of each cluster of each task need room for "
-                f"{needed} by the end of task {self.current_task}; give more room, or less --n_save."
+                f"--mem_size {self.mem_size}: --n_save {self.n_save} exemplars of each cluster {whose} need room for "
+                f"{needed}; give more room, or less --n_save."
             )
 
     def begin_task(self, task: int, handoff: Mapping[str, Tensor] | None) -> None:
-        """Look whether there is room for this task's exemplars.
+        """Look whether there is room for this task's exemplars: before it is trained, and not after.
 
         Raises:
             ConfigError: there is not.
         """
         super().begin_task(task, handoff)
         if self.images is not None:
-            self._check_room()
+            self._check_room(len(self.memory) + self.n_save * self.clusters(), f"up to task {task}")
 
     def compose_batch(self, batch: Batch) -> Batch:
         """Follow the batch by exemplars of earlier tasks."""
@@ -104,7 +111,6 @@ class SimpleReplay(Strategy):
     def end_task(self) -> None:
         """Choose this task's exemplars and keep them."""
         super().end_task()
-        self._check_room()
         draws = generator(self.seed, "exemplars", self.current_task)
         keys = self.images.members[self.choose(self.images.members, draws)].to(self.images.targets.device)
         self.memory.insert(keys, self.images.targets[keys], generator=draws)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cassle.memory.balanced import ClassBalanced
 from cassle.memory.base import Memory
-from cassle.memory.exemplars import Herding, RandomExemplars
+from cassle.memory.exemplars import FirstExemplars, Herding, RandomExemplars
 from cassle.memory.fifo import FIFO, FIFOLast
 from cassle.memory.minred import MinRed
 from cassle.memory.reservoir import Reservoir
@@ -22,7 +22,7 @@ ONLINE: dict[str, Callable[..., Memory]] = {
     "minred, features on arrival": lambda *shape: MinRed(*shape, feature_on_arrival=True),
     "minred, two parts": lambda size, *shape: MinRed(max(2, size), *shape, virtual_ranks=2),
 }
-EXEMPLARS = {"herding": Herding, "random": RandomExemplars}
+EXEMPLARS = {"first_k": FirstExemplars, "random": RandomExemplars, "herding": Herding}
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -9,6 +9,7 @@ from cassle.data.batch import Batch
 from cassle.data.recipe import Recipe
 from cassle.data.resident import ResidentLoader
 from cassle.distill import DISTILLERS
+from cassle.memory import MEMORIES
 from cassle.methods import METHODS
 from cassle.methods.base import SSLMethod
 from cassle.methods.compose import compose
@@ -29,12 +30,16 @@ def loader(task: int, targets: Tensor = TARGETS, views: int = 2) -> ResidentLoad
     return ResidentLoader(PIXELS, targets, members, [RECIPE] * views, batch_size=16, seed=0, task=task)
 
 
-def fresh(method: str = "simclr", distiller: str | None = None, **settings) -> SSLMethod:
+def fresh(
+    method: str = "simclr", distiller: str | None = None, memory: str = Kaizen.default_memory, **settings
+) -> SSLMethod:
     """Return a small model that knows nothing of the data yet."""
     torch.manual_seed(0)
     kind = compose(METHODS[method], *([DISTILLERS[distiller]] if distiller else []), Kaizen)
     settings = {**small(kind), "replay_proportion": 0.25, "replay_batch_size": 6, **settings}
-    return kind(small_backbone(method), Optimization(lr=0.01, scheduler="none"), **settings)
+    model = kind(small_backbone(method), Optimization(lr=0.01, scheduler="none"), **settings)
+    model.memory = MEMORIES[memory](model.mem_size, model.stored_dim)
+    return model
 
 
 def begun(task: int = 0, handoff: dict | None = None, targets: Tensor = TARGETS, **settings) -> SSLMethod:

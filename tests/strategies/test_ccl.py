@@ -165,11 +165,13 @@ def test_clusters_may_be_given_and_must_be_without_labels():
 
 
 def test_a_memory_that_is_too_small_is_told_before_the_training():
-    with pytest.raises(ConfigError, match=r"--mem_size 11: 3 exemplars .* 12"):
+    with pytest.raises(ConfigError, match=r"--mem_size 11: --n_save 3 exemplars .* of all tasks .* 12"):
         make(mem_size=11)  # four classes
     make(mem_size=12)
+    with pytest.raises(ConfigError, match=r"--mem_size 17: --n_save 3 exemplars .* of all tasks .* 18"):
+        make(mem_size=17, exemplar_clusters=2).settle(num_train=60, num_classes=4, num_tasks=3)
     state = handed(mem_size=8, exemplar_clusters=2)
-    with pytest.raises(ConfigError, match=r"--mem_size 8: .* 12 by the end of task 1"):
+    with pytest.raises(ConfigError, match=r"--mem_size 8: .* up to task 1 .* 12"):
         make(mem_size=8, exemplar_clusters=2, task=1, handoff=state)
 
 

@@ -1,19 +1,14 @@
-"""Kaizen: what its classifier, its soft labels, its replay and its scarce labels must be; one test an oracle."""
+"""Kaizen: what its classifier, its soft labels and their teacher must be; one test an oracle."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from cassle.data.recipe import Recipe
-from cassle.data.resident import ResidentLoader
-from cassle.data.splits import split_by_class
-from cassle.errors import ConfigError
 from cassle.losses import contrastive_distillation
 from cassle.methods import METHODS
 from cassle.nn.classifier import classifier, classifier_of
-from cassle.nn.queue import Queue
 from cassle.nn.resnet import resnet18
-from tests.strategies.kaizen import CLASSES, IMAGES, TARGETS, begun, first_task, fresh, loader, second_task, step
+from tests.strategies.kaizen import IMAGES, begun, first_task, second_task, step
 
 NOTHING = torch.full((IMAGES,), -1)
 
@@ -73,7 +68,7 @@ def test_contrastive_distillation_is_a_symmetric_cross_entropy_on_the_diagonal()
 
 def test_a_batch_without_any_label_is_fine():
     model = begun(1, first_task(), NOTHING)
-    model.exemplars.targets.fill_(-1)
+    model.memory.targets.fill_(-1)
     terms = step(model)[1]
     assert terms["classifier"] == 0 and gradient(model, terms["classifier"], model.classifier) == 0
     torch.stack(list(terms.values())).sum().backward()
@@ -188,141 +183,3 @@ def test_without_the_classifier_only_the_replay_is_left():
     model = second_task(classifier_training=False)
     batch, terms = step(model)
     assert model.classifier is None and set(terms) == {"nt_xent"} and batch.num_replay == 6
-
-
-# Replay --------------------------------------------------------------------------------------------------------------
-
-CIFAR100 = torch.arange(50_000) * 7 % 100
-
-
-def replayed(tasks: int, **settings) -> list:
-    """Return the memory after each task of CIFAR-100's split."""
-    split = split_by_class(CIFAR100, CIFAR100[:0], 100, 5)
-    pixels, recipe = torch.zeros(50_000, 3, 1, 1, dtype=torch.uint8), Recipe(size=1, mean=(0.5,) * 3, std=(0.5,) * 3)
-    model, memories = None, []
-    for task in range(tasks):
-        state = model and model.state_dict()
-        model = fresh(**settings)
-        images = ResidentLoader(pixels, CIFAR100, split.train[task], [recipe] * 2, batch_size=2, seed=0, task=task)
-        model.settle(seed=0, num_train=50_000, num_classes=100, images=images)
-        model.begin_task(task, state)
-        model.end_task()
-        memories.append(model.exemplars)
-    return memories
-
-
-def test_the_published_sizes_of_the_replay():
-    memories = replayed(4, replay_proportion=0.01)
-    assert [len(memory) for memory in memories] == [100, 200, 300, 400]
-    last = memories[-1]
-    assert last.targets.bincount(minlength=100).unique().tolist() == [0, 5]
-    assert torch.equal(CIFAR100[last.index], last.targets)
-    for target in (11, 22, 89):  # the first of the class in the data
-        first = (target == CIFAR100).nonzero().flatten()[:5]
-        assert torch.equal(last.index[last.targets == target].sort().values, first)
-
-
-def test_a_budget_is_shared_by_the_past_tasks_and_their_classes():
-    memories = replayed(3, replay_proportion=1.0, mem_size=130)
-    counts = [memory.targets.bincount(minlength=100) for memory in memories]
-    assert [count.max().item() for count in counts] == [130 // 20, 130 // 2 // 20, 130 // 3 // 20]
-    assert [(count > 0).sum().item() for count in counts] == [20, 40, 60]
-
-
-@pytest.mark.parametrize("how", ["first_k", "random", "herding"])
-def test_how_exemplars_are_chosen(how):
-    model = begun(exemplar_choice=how)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    model.end_task()
-    again = begun(exemplar_choice=how)
-    again.end_task()
-    memory = model.exemplars
-    assert torch.equal(memory.index, again.exemplars.index) and memory.targets.tolist() == [0] * 4 + [1] * 4
-    members = (TARGETS == 0).nonzero().flatten()
-    assert set(memory.index[:4].tolist()) <= set(members.tolist()) and len(set(memory.index.tolist())) == 8
-    same = torch.equal(memory.index[:4], members[:4])
-    assert same is (how == "first_k")
-    if how == "herding":
-        model.eval()
-        feats = F.normalize(model.backbone(model.images.centre_of(members)).detach(), dim=1)
-        nearest = (feats - feats.mean(0)).norm(dim=1).argmin()
-        assert memory.index[0] == members[nearest]
-    after = model.state_dict()
-    assert all(torch.equal(after[k], v) for k, v in before.items() if not k.startswith(("exemplars", "seen")))
-
-
-def test_replayed_images_come_last_with_their_labels_and_differ():
-    model = second_task()
-    for _ in range(3):
-        batch, _ = step(model)
-        index = batch.index[-6:]
-        assert batch.num_replay == 6 and len(set(index.tolist())) == 6
-        assert torch.equal(batch.targets[-6:], TARGETS[index]) and batch.targets[-6:].max() < 2
-        assert batch.targets[:-6].min() >= 2 and all(len(view) == 22 for view in batch.views)
-    assert second_task(replay_batch_size=0).compose_batch(batch).num_replay == 6  # it adds none
-
-
-def test_the_number_of_steps_does_not_depend_on_the_replay():
-    for batch_size in (0, 6, 64):
-        model = second_task(replay_batch_size=batch_size)
-        found = [model.compose_batch(batch) for batch in model.images]
-        assert len(found) == len(model.images) == 2
-        assert {len(batch.index) for batch in found} == {16 + min(batch_size, 8)}  # eight are kept
-
-
-def test_a_queue_takes_batches_that_do_not_divide_it():
-    queue, angle = Queue(10, 2), torch.arange(24.0) / 24
-    for part in angle.split(6):
-        queue.push(torch.stack([part.cos(), part.sin()], dim=1))
-    torch.testing.assert_close(torch.atan2(*queue.rows.T.flip(0)).sort().values, angle[14:])
-
-
-# Labels --------------------------------------------------------------------------------------------------------------
-
-
-def test_labels_may_be_scarce():
-    model = begun(label_fraction=0.25)
-    seen = model.visible[model.visible >= 0]
-    assert seen.bincount(minlength=CLASSES).tolist() == [4, 4, 0, 0]
-    assert torch.equal(model.visible, begun(label_fraction=0.25).visible)
-    batch = next(iter(loader(0)))
-    hidden = model.compose_batch(batch).targets
-    assert torch.equal(hidden, model.visible[batch.index]) and (hidden == -1).any() and (hidden >= 0).any()
-    assert torch.equal(hidden[hidden >= 0], batch.targets[hidden >= 0])
-    model.end_task()
-    assert model.exemplars.targets.tolist() == [0] * 4 + [1] * 4  # as many as with all labels, all of them labelled
-    assert torch.equal(model.visible[model.exemplars.index], model.exemplars.targets)
-    assert (begun(label_fraction=0.001).visible >= 0).sum() == 2  # one of each class
-
-
-def test_labels_may_come_late():
-    handoff = first_task(label_tasks=[1])
-    assert (handoff["exemplars.targets"] == -1).all() and len(handoff["exemplars.index"]) == 8
-    assert not handoff["seen_classes"].any()
-    model = begun(1, handoff, label_tasks=[1])
-    batch, _ = step(model)
-    assert (batch.targets[-6:] == -1).all() and (batch.targets[:-6] >= 2).all()
-
-
-def test_other_losses_do_not_see_hidden_labels_either():
-    model = begun(method="supcon", label_tasks=[5])
-    plain = begun(method="simclr", label_tasks=[5])
-    plain.temperature = model.temperature
-    torch.testing.assert_close(step(model)[1]["supcon"], step(plain)[1]["nt_xent"])
-
-
-@pytest.mark.parametrize(
-    "settings, words",
-    [
-        ({"label_fraction": 0.0}, "--label_fraction 0.0: leaves no label"),
-        ({"label_tasks": []}, "--label_tasks: names no task"),
-    ],
-)
-def test_no_label_at_all_is_refused(settings, words):
-    with pytest.raises(ConfigError, match=words):
-        fresh(**settings)
-
-
-def test_data_without_labels_is_refused():
-    with pytest.raises(ConfigError, match=r"--strategy kaizen: learns from labels, and this --dataset has none"):
-        fresh().settle(num_train=IMAGES, num_classes=0, images=loader(0))

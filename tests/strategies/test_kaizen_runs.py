@@ -14,7 +14,7 @@ from tests.engine import BYOL, DISTILLED, Killed, assert_equal, kill_at_batch, o
 
 KAIZEN = {
     "strategy": "kaizen", "classifier_layers": [8], "replay_proportion": 0.05, "replay_batch_size": 16,
-    "label_fraction": 0.5, "exemplar_choice": "herding", "warmup_epochs": 0, **BYOL, **DISTILLED,
+    "label_fraction": 0.5, "memory": "herding", "warmup_epochs": 0, **BYOL, **DISTILLED,
 }  # fmt: skip
 
 
@@ -136,7 +136,8 @@ def test_a_folder_with_a_gap_is_refused(tmp_path):
             "kaizen learns from labels",
         ),
         ({"label_tasks": [1, 7, 9]}, "--label_tasks 7 9: there are only 5 tasks"),
-        ({"memory": "reservoir"}, "keeps no memory"),
+        ({"memory": "reservoir"}, "--memory reservoir: --strategy kaizen takes first_k or random or herding."),
+        ({"feature_ema": 0.9}, "--feature_ema: belongs to --memory "),
         ({"head_lr": 0}, "--head_lr 0.0: must be above 0"),
     ],
 )
