@@ -71,7 +71,7 @@ SUITES = {
         ),
     ),
     "strategies": Suite(
-        f"{CIFAR} --width 16 --max_epochs 6 --few_labels 0 --method simclr {COLOUR}",
+        f"{CIFAR} --width 16 --max_epochs 3 --few_labels 0 --method simclr {COLOUR}",
         {
             "finetune": "",
             "er": "--strategy er",

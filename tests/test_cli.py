@@ -245,6 +245,7 @@ def test_a_setting_under_two_names(capsys):
     err = problems(capsys, "--encoder tiny --backbone tiny --checkpoint_dir a --experiment_dir b")
     assert "--encoder and --backbone: are the same flag; give one of them." in err
     assert "--checkpoint_dir and --experiment_dir: are the same flag" in err
+    assert "--arch and --encoder: are the same flag" in problems(capsys, "--arch tiny --encoder tiny")
     assert "are the same flag" in problems(capsys, "--encoder tiny --backbone tiny --help")
 
 

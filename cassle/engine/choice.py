@@ -80,7 +80,8 @@ def choose(values: Mapping[str, Any]) -> Choice:
     strategy = values.get("strategy")
     strategy = "finetune" if strategy in NOTHING else canonical(STRATEGIES, strategy)
     memory = values.get("memory")
-    memory = STRATEGIES[strategy].default_memory if memory in NOTHING else canonical(MEMORIES, memory)
+    usual = memory in (*NOTHING, "default")
+    memory = STRATEGIES[strategy].default_memory if usual else canonical(MEMORIES, memory)
     choice = Choice(method, distiller, strategy, memory, backbone)
     problems = problems or [problem for check in CHECKS if (problem := check(choice))]
     if problems:

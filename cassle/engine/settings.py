@@ -24,7 +24,16 @@ from cassle.registry import did_you_mean
 POSITIONAL = {"backbone", "optimization"}  #: what the house hands to the end of a chain of ``*args``
 
 #: other spellings of a setting, among them upstream's
-ALIASES = {"encoder": "backbone", "checkpoint_dir": "experiment_dir", "num_crops_per_aug": "num_crops"}
+ALIASES = {
+    "encoder": "backbone", "checkpoint_dir": "experiment_dir", "num_crops_per_aug": "num_crops",
+    # the continual-SSL library
+    "model": "method", "num_exps": "num_tasks", "dataset_root": "data_dir", "dim_proj": "output_dim",
+    "dim_pred": "pred_hidden_dim", "buffer_type": "memory", "repl_mb_size": "replay_batch_size",
+    "features_buffer_ema": "feature_ema",
+    # CCL
+    "arch": "backbone", "n_tasks": "num_tasks", "ccl_teacher_m": "ccl_momentum", "ccl_k": "extra_queue_size",
+    "moco_dim": "output_dim", "moco_k": "queue_size", "moco_m": "base_tau_momentum", "moco_t": "temperature",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -196,8 +205,14 @@ def canonical_names(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: a setting is given under two names.
     """
+    named: dict[str, list[str]] = {}
+    for name in values:
+        named.setdefault(ALIASES.get(name, name), []).append(name)
     twice = [
-        f"--{a} and --{n}: are the same flag; give one of them." for a, n in ALIASES.items() if {a, n} <= {*values}
+        f"{' and '.join(f'--{name}' for name in sorted(names, key=lambda name: name == own))}: are the same flag; "
+        "give one of them."
+        for own, names in named.items()
+        if len(names) > 1
     ]
     if twice:
         raise ConfigError(twice)

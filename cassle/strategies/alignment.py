@@ -28,6 +28,8 @@ class Alignment(Strategy):
         *args,
         omega: NonNegative = 0.1,
         align_criterion: Literal["cosine", "mse"] = "cosine",
+        align_after_proj: bool = True,
+        use_aligner: bool = True,
         aligner_dim: Count = 512,
         **kwargs,
     ) -> None:
@@ -37,13 +39,23 @@ class Alignment(Strategy):
             args: arguments of the method.
             omega: weight of the alignment.
             align_criterion: distance between aligned and target: cosine = -cos, or mse.
-            aligner_dim: hidden width of the aligner (Linear-BN-ReLU-Linear, the first without bias).
+            align_after_proj: align the projections z; false: the backbone's features.
+            use_aligner: a perceptron between what the student makes of an image and the target; false: none.
+            aligner_dim: its hidden width (Linear-BN-ReLU-Linear, the first without bias).
             kwargs: arguments of the method.
         """
         super().__init__(*args, **kwargs)
         self.omega = omega
         self.distance = simsiam if align_criterion == "cosine" else functional.mse_loss
-        self.aligner = mlp(self.output_dim, aligner_dim, self.output_dim, bias=False)
+        self.aligned_output = "z" if align_after_proj else "feats"
+        width = self.output_dim if align_after_proj else self.backbone.num_features
+        self.aligner = mlp(width, aligner_dim, width, bias=False) if use_aligner else nn.Identity()
+
+    @property
+    def followed_stages(self) -> dict[str, nn.Module]:
+        """The student's modules, by name, that make what is aligned."""
+        stages: dict[str, nn.Module] = {"backbone": self.backbone, "projector": self.projector}
+        return stages if self.aligned_output == "z" else {"backbone": self.backbone}
 
     def aligned(self, batch: Batch, out: Outputs, target: Callable[[Tensor], Tensor], first: int = 0) -> Tensor:
         """Return the weighted distance, averaged over the full-size views.
@@ -55,7 +67,7 @@ class Alignment(Strategy):
             first: image from which on there is an alignment.
         """
         terms = [
-            self.distance(self.aligner(o["z"][first:]), target(view[first:]).detach())
+            self.distance(self.aligner(o[self.aligned_output][first:]), target(view[first:]).detach())
             for o, view in zip(out, batch.large, strict=False)  # out has the small crops as well
         ]
         return self.omega * torch.stack(terms).mean()
@@ -74,12 +86,12 @@ class Following(Alignment):
         """
         super().__init__(*args, **kwargs)
         self.momentum_ema = momentum_ema
-        self.slow = MomentumTeacher(momentum_ema, backbone=self.backbone, projector=self.projector)
+        self.slow = MomentumTeacher(momentum_ema, **self.followed_stages)
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Let the slow network follow."""
         super().after_step(step, total_steps)
-        self.slow.update(self.momentum_ema, backbone=self.backbone, projector=self.projector)
+        self.slow.update(self.momentum_ema, **self.followed_stages)
 
 
 class AEP(Following):
@@ -106,6 +118,15 @@ class APRE(Following, ExperienceReplay):
 class ARP(Alignment, ExperienceReplay):
     """ARP, CLA-R (Cignoni et al. 2025): replay, and replayed images are aligned with what is remembered of them."""
 
+    @property
+    def stored_dim(self) -> int:
+        """Width of what is aligned."""
+        return self.output_dim if self.aligned_output == "z" else self.backbone.num_features
+
+    def stored(self, out: Outputs) -> Tensor:
+        """Return the mean over the views of what is aligned."""
+        return torch.stack([o[self.aligned_output].detach().float() for o in out]).mean(dim=0)
+
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         """Add the alignment with the stored features, as they were before this batch refreshes them."""
         terms = super().losses(batch, out)
@@ -128,8 +149,7 @@ class CaSSLeR(Alignment, ExperienceReplay):
         """Freeze what the hand-off brought."""
         super().begin_task(task, handoff)
         if task > 0:
-            stages: dict[str, nn.Module] = {"backbone": self.backbone, "projector": self.projector}
-            self.previous = FrozenTeacher(stages, "eval")
+            self.previous = FrozenTeacher(self.followed_stages, "eval")
 
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         """Add the alignment of the replayed images with the frozen network."""

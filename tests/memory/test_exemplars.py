@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cassle.engine.settings import settings_of
@@ -64,12 +64,13 @@ def test_exemplars_take_no_rows_as_they_come_and_no_settings(name):
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=4), percent=st.integers(0, 300), slots=st.integers(1, 99)
 )
+@example(sizes=[100], percent=29, slots=99)  # 100 * 0.29 is a little below 29
 def test_how_many_of_each_class(name, sizes, percent, slots):
     targets = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)) - 1
     keys = torch.randperm(len(targets), generator=generator())
     memory = EXEMPLARS[name](slots)
     memory.fill(keys, targets[keys], torch.ones(len(keys), 2), generator(), proportion=percent / 100)
-    allowed = [min(size, size * percent // 100) for size in sizes]  # in integers: 29 % of 100 are 29
+    allowed = [min(size, size * percent // 100) for size in sizes]
     found = (memory.targets[memory.slots] + 1).bincount(minlength=len(sizes)).tolist()
     assert sum(found) == min(slots, sum(allowed)) and torch.equal(
         targets[memory.keys[memory.slots]], memory.targets[memory.slots]
@@ -149,3 +150,13 @@ def test_herding_ranks_all_that_a_class_can_get():
     memory = Herding(12, 5)
     memory.fill(keys, targets, features, generator(), proportion=0.2)
     assert kept(memory) == sorted(chosen_by_icarl(keys, targets, features, 12)[0])
+
+
+def test_herding_ranks_one_row_more_than_an_equal_part():
+    memory, (keys, targets, features) = Herding(3, 5), task([0], 9, 0)
+    memory.fill(keys, targets, features, generator())
+    memory.remove(torch.tensor([memory.number.argmin()]))  # the others were chosen second and third
+    keys, targets, features = task([1], 20, 100)
+    memory.fill(keys, targets, features, generator())
+    order = chosen_by_icarl(keys, targets, features, 2)[1]
+    assert sorted(order) == kept(memory)[1:]  # the second of the new class, not the third of the old one

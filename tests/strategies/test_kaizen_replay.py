@@ -68,8 +68,12 @@ def test_a_budget_is_shared_by_the_past_classes():
 def test_how_exemplars_are_chosen(memory):
     model = begun(memory=memory)
     before = {name: value.clone() for name, value in model.state_dict().items()}
+    passes = []
+    hook = model.backbone.register_forward_hook(lambda *_: passes.append(1))
     model.end_task()
+    hook.remove()
     found, again = kept(model), begun(memory=memory)
+    assert bool(passes) is (memory == "herding")
     again.end_task()
     assert torch.equal(found.keys, kept(again).keys) and torch.equal(TARGETS[found.keys], found.targets)
     assert found.targets.bincount().tolist() == [4, 4] and len(set(found.keys.tolist())) == 8

@@ -217,3 +217,28 @@ def test_the_memory_is_handed_from_task_to_task():
     later = begun("er", memory="reservoir", task=1, handoff=handoff)
     assert len(later.memory) == 24 and later.memory.num_arrived == 32
     assert torch.equal(later.memory.keys, model.memory.keys)
+
+
+@pytest.mark.parametrize("strategy", ["aep", "apre", "arp", "cassle-r"])
+def test_features_can_be_aligned_instead_of_projections_and_without_an_aligner(strategy):
+    settings = {"omega": 2.0, "align_after_proj": False, "use_aligner": False, "align_criterion": "mse"}
+    memory = None if strategy == "aep" else "fifo"
+    model = begun(strategy, memory=memory, **settings)
+    if strategy == "cassle-r":
+        steps(model, 1)
+        model = begun(strategy, memory=memory, task=1, handoff=model.state_dict(), **settings)
+    (_, *_), (batch, out, terms, before) = steps(model, 2)
+    again = begun(
+        strategy, memory=memory, task=model.current_task, handoff=before if model.current_task else None, **settings
+    )
+    again.load_state_dict(before)
+    first = batch.num_stream if batch.num_replay else 0
+    if strategy == "arp":
+        slots = [int((again.memory.keys == key).nonzero()[0]) for key in batch.index[first:]]
+        targets = [again.memory.features[slots]] * 2
+    else:
+        teacher = again.previous if strategy == "cassle-r" else again.slow
+        targets = [teacher(view[first:]) for view in batch.large]
+    student = [o["feats"][first:] for o in out]
+    wanted = 2.0 * sum(functional.mse_loss(f, t) for f, t in zip(student, targets, strict=True)) / 2
+    torch.testing.assert_close(terms["align"], wanted)
