@@ -92,7 +92,7 @@ class FileSource:
         """
         pixels = torch.empty((len(self.paths), 3, side, side), dtype=torch.uint8)
         with ThreadPoolExecutor(max(workers, 1)) as pool:
-            reasons = list(pool.map(lambda i: _decode(self.paths[i], pixels[i], side), range(len(self.paths))))
+            reasons = list(pool.map(lambda i: decode(self.paths[i], pixels[i], side), range(len(self.paths))))
         skipped = [f"{path}: {reason}" for path, reason in zip(self.paths, reasons, strict=True) if reason]
         if len(skipped) > MAX_DAMAGED * len(self.paths):
             first = "\n  ".join(skipped[:5])
@@ -106,18 +106,34 @@ class FileSource:
         return Images(pixels[good], self.targets[good], self.domains[good], skipped)
 
 
-def _decode(path: Path, out: Tensor, side: int) -> str:
-    """Decode a file into ``out`` (3, side, side); return why not, or an empty text."""
+def decode(path: str | Path, out: Tensor, side: int) -> str:
+    """Decode a file into ``out`` (3, side, side), uint8; return why not, or an empty text."""
     try:
         with Image.open(path) as image:
-            scale = side / min(image.size)
-            stored = tuple(max(side, round(n * scale)) for n in image.size)
-            image.draft("RGB", stored)  # JPEG: decode at the smallest sufficient scale
-            image = image.convert("RGB").resize(stored, Image.Resampling.BICUBIC)
-            width, height = stored
-            left, top = (width - side) // 2, (height - side) // 2
-            image = image.crop((left, top, left + side, top + side))
-            out.copy_(torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1))
+            stored = _stored(image.size, side)
+            image.draft("RGB", stored)  # JPEG: decode at the smallest sufficient scale; it changes image.size
+            out.copy_(_cut(image, stored, side))
     except UNDECODABLE as error:
         return str(error) or type(error).__name__
     return ""
+
+
+def squared(image: Image.Image, side: int) -> Tensor:
+    """Return an image as (3, side, side), uint8: the shorter side is resized to ``side``, the centre is kept.
+
+    Raises:
+        OSError: or another of ``UNDECODABLE``: a file that was opened but not read, and does not decode.
+    """
+    return _cut(image, _stored(image.size, side), side)
+
+
+def _stored(size: tuple[int, int], side: int) -> tuple[int, int]:
+    scale = side / min(size)
+    return max(side, round(size[0] * scale)), max(side, round(size[1] * scale))
+
+
+def _cut(image: Image.Image, stored: tuple[int, int], side: int) -> Tensor:
+    image = image.convert("RGB").resize(stored, Image.Resampling.BICUBIC)
+    left, top = (stored[0] - side) // 2, (stored[1] - side) // 2
+    image = image.crop((left, top, left + side, top + side))
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)

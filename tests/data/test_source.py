@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cassle.data.source import ArraySource, FileSource, _decode
+from cassle.data.source import ArraySource, FileSource, decode
 from cassle.errors import DataError
 
 
@@ -109,10 +109,10 @@ def test_no_damage_gets_through_as_an_exception(tmp_path, kind):
     for place in range(0, len(data), max(1, len(data) // 60)):
         for damaged in (data[:place], data[:place] + draws.randbytes(1) + data[place + 1 :]):
             path.write_bytes(damaged)
-            assert isinstance(_decode(path, out, 8), str)
+            assert isinstance(decode(path, out, 8), str)
             assert source([path]).side(8) >= 0
     path.write_bytes(b"P6\n99999999999999\n2\n255\n")
-    assert _decode(path, out, 8)
+    assert decode(path, out, 8)
     assert source([path]).side(8) == 8
 
 
