@@ -23,6 +23,7 @@ from cassle.errors import CassleError, CheckpointError, ConfigError
 from cassle.evaluation.online import OnlineProbe
 from cassle.evaluation.protocol import Evaluation
 from cassle.memory import MEMORIES
+from cassle.memory.minred import degenerates
 from cassle.methods import METHODS
 from cassle.methods.base import SSLMethod
 from cassle.nn import BACKBONES
@@ -128,6 +129,7 @@ class Plan:
                 f"--batch_size {self.training.batch_size}: {self.method} with these settings needs at least "
                 f"{model.smallest_batch} images (of all processes)."
             )
+        self.problems += model.problems_with(self.training.batch_size, self.training.processes)
         if self.training.max_epochs < model.min_epochs:
             self.problems.append(
                 f"--max_epochs {self.training.max_epochs}: {self.method} learns nothing in the first epoch of a task; "
@@ -202,6 +204,8 @@ class Plan:
                 f"Note: --warmup_epochs {warm_up:g} is not shorter than --max_epochs {self.training.max_epochs}: the "
                 "learning rate rises to the end of every task."
             )
+        if "feature_on_arrival" in self.values and (warning := degenerates(1, self.values["feature_on_arrival"])):
+            notes.append(f"Note: {warning}")
         weights = self.run.pretrained_model
         if weights and self.values.get("stem_padding") == 1 and self.size <= SMALL_IMAGE and is_upstream(load(weights)):
             notes.append("Note: CaSSLe's own networks for small images were trained with --stem_padding 2, this has 1.")

@@ -38,10 +38,11 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class Component:
-    """A group of settings: its title in ``--help`` and the class or function whose signature it is."""
+    """A group of settings: its title in ``--help``, the class or function whose signature it is, and what to hide."""
 
     title: str
     target: Callable[..., Any]
+    hidden: frozenset[str] = frozenset()
 
 
 class Schema:
@@ -74,7 +75,8 @@ class Schema:
         parameters = inspect.signature(target).parameters.values()
         settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
         handed_in = POSITIONAL | {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
-        for name in add(target, nested_key=None, skip=handed_in - settings, fail_untyped=False):
+        skip = (handed_in - settings) | component.hidden
+        for name in add(target, nested_key=None, skip=skip, fail_untyped=False):
             self.owner[name] = target
         # jsonargparse titles a group by its class; people look for the room of the house
         made = self.parser._action_groups[before:]
