@@ -17,6 +17,7 @@ from cassle.losses.precision import in_full_precision
 from cassle.methods.base import Outputs, SSLMethod
 from cassle.methods.pairs import crosswise
 from cassle.nn.kmeans import spherical_kmeans
+from cassle.nn.modes import in_mode
 from cassle.nn.queue import Queue
 from cassle.processes import summed
 from cassle.strategies.simple_replay import SimpleReplay
@@ -164,23 +165,23 @@ class CCL(SimpleReplay):
 
         Each process takes its share of the images.
         """
-        training = [module for module in self.modules() if module.training]
-        self.eval()
         device = self.images.targets.device
         centre = torch.zeros(len(members), self.output_dim, device=device)
         spread = torch.zeros(len(members), device=device)
         parts = torch.arange(len(members)).split(IMAGES_AT_ONCE)
-        for number in range(process_rank(), len(parts), number_of_processes()):
-            rows = parts[number]
-            index = members[rows].to(device)
-            views = [self.images.centre_of(index)]
-            while len(views) <= self.exemplar_views:
-                views += self.images.views_of(index, f"exemplars.{number}.{len(views)}")[: self.images.num_large]
-            looks = [F.normalize(self(view)["z"].float(), dim=1) for view in views[: self.exemplar_views + 1]]
-            centre[rows.to(device)], spread[rows.to(device)] = looks[0], spread_of(torch.stack(looks))
-        for module in training:
-            module.training = True
+        with in_mode(self, training=False):
+            for number in range(process_rank(), len(parts), number_of_processes()):
+                rows = parts[number].to(device)
+                looks = self._looks(members.to(device)[rows], number)
+                centre[rows], spread[rows] = looks[0], spread_of(looks)
         return summed(centre), summed(spread)
+
+    def _looks(self, index: Tensor, number: int) -> Tensor:
+        """Return the directions (views, images, dim) of images: of the evaluation view, then of random ones."""
+        views = [self.images.centre_of(index)]
+        while len(views) <= self.exemplar_views:
+            views += self.images.views_of(index, f"exemplars.{number}.{len(views)}")[: self.images.num_large]
+        return torch.stack([F.normalize(self(view)["z"].float(), dim=1) for view in views[: self.exemplar_views + 1]])
 
 
 def spread_of(looks: Tensor) -> Tensor:

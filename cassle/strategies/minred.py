@@ -11,6 +11,7 @@ from cassle.checks import Count
 from cassle.data.batch import Batch
 from cassle.losses.distributed import gather_exact, number_of_processes
 from cassle.methods.base import Outputs
+from cassle.nn.modes import in_mode
 from cassle.strategies.replay import Memorising
 
 
@@ -66,12 +67,8 @@ class MinRedReplay(Memorising):
     @torch.no_grad()
     def _on_arrival(self, batch: Batch) -> Tensor:
         """Return the projections of the images themselves, by an extra pass in which no statistics move."""
-        training = [module for module in self.modules() if module.training]
-        self.eval()
-        z = self(self.images.centre_of(batch.index))["z"].float()
-        for module in training:
-            module.training = True
-        return z
+        with in_mode(self, training=False):
+            return self(self.images.centre_of(batch.index))["z"].float()
 
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         """The objective on what was drawn; then what is kept of it is refreshed."""

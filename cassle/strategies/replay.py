@@ -15,6 +15,29 @@ from cassle.methods.base import Outputs
 from cassle.strategies.base import Strategy
 
 
+class ExemplarReplay(Strategy):
+    """Base: every batch is followed by different exemplars of earlier tasks, by fewer while the memory holds fewer.
+
+    A subclass fills the memory when a task is over.
+    """
+
+    #: made by the house
+    memory: Memory
+    #: wanted exemplars, per process
+    replay_batch_size: int
+
+    def compose_batch(self, batch: Batch) -> Batch:
+        """Follow the batch by exemplars; each process takes its part of them."""
+        batch = super().compose_batch(batch)
+        world = number_of_processes()
+        number = min(self.replay_batch_size, len(self.memory) // world)
+        if not number:
+            return batch
+        slots = self.memory.sample(number * world, self.draws("replay"))
+        past = self.memory.entries(slots[process_rank() * number :][:number])
+        return batch.with_replay(past.keys, self.images.views_of(past.keys, "replay"), past.targets)
+
+
 class Memorising(Strategy):
     """Base of the strategies with a memory: the task's images arrive in it, and may be drawn from it.
 
