@@ -130,6 +130,8 @@ def upstream_spelling(values: dict[str, Any], note: Callable[[str], object]) -> 
             values["method"] = "supcon"
         else:
             problems.append("--supervised: makes --method simclr to supcon; there is no other supervised method.")
+    if asked(values.pop("use_teacher_weight", None)):  # CCL's
+        values["network"] = "teacher"
     if asked(values.pop("multicrop", None)):
         values.setdefault("num_small_crops", SMALL_CROPS)
     if isinstance(values.get("num_crops_per_aug"), list):  # solo-learn's: one number for each augmentation

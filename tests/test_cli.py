@@ -508,3 +508,9 @@ def test_wandb_refuses(capsys, monkeypatch, module, code):
         "error: --wandb: Weights & Biases refuses (api_key not configured (no-tty). call wandb login)"
     )
     assert "--offline" in err and len(err.splitlines()) == 1
+
+
+def test_none_is_a_word_where_it_is_one():
+    (values, _) = collect(["--scheduler", "none", "--name", "None"])
+    made = Plan(values)
+    assert made.optimization.scheduler == "none" and made.run.name is None

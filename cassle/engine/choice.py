@@ -123,6 +123,15 @@ def model_class(method: str, distiller: str | None = None, strategy: str = "fine
     return compose(METHODS[method], *ways, *([STRATEGIES[strategy]] if strategy != "finetune" else []))
 
 
+#: settings of a memory that count only where something reads the features in it
+IDLE = {"feature_ema": "needs --strategy arp or --memory minred; nothing else reads the features that are averaged."}
+
+
+def _idle(choice: Choice) -> frozenset[str]:
+    read = STRATEGIES[choice.strategy].reads_features or MEMORIES[choice.memory].reads_features
+    return frozenset() if read else frozenset(IDLE)
+
+
 @cache
 def schema_for(choice: Choice) -> Schema:
     """Return the settings of a run of these components."""
@@ -137,14 +146,14 @@ def schema_for(choice: Choice) -> Schema:
             Component("Augmentation", Augmentation),
             Component(f"Backbone {choice.backbone}", BACKBONES[choice.backbone]),
             Component(", ".join(words), kind),
-            *([Component(f"Memory {choice.memory}", MEMORIES[choice.memory])] if choice.memory else []),
+            *([Component(f"Memory {choice.memory}", MEMORIES[choice.memory], _idle(choice))] if choice.memory else []),
             Component("Optimization", Optimization),
             Component("Training", Training),
             Component("Online probe", OnlineProbe),
             Component("Evaluation", Evaluation),
             Component("Weights & Biases", WandB),
         ],
-        elsewhere=belonging(choice.parts),
+        elsewhere=lambda name: IDLE.get(name) or belonging(choice.parts)(name),
     )
     kind = METHODS[choice.method]
     fitting = kind.distill_defaults if choice.distiller == kind.auto_distiller else {}

@@ -94,7 +94,8 @@ def _views_per_second(plan: Plan, model: SSLMethod) -> float:
     views = [torch.randn(images, 3, r.size, r.size, generator=draws) for r in plan.recipes]
     large = sum(not recipe.local for recipe in plan.recipes)
     batch = Batch(torch.arange(images), views, torch.zeros(images, dtype=torch.int64), large)
-    model.settle(num_train=images, num_classes=plan.data.benchmark.num_classes or 1)
+    classes, tasks = plan.data.benchmark.num_classes or 1, plan.data.num_tasks
+    model.settle(num_train=images, num_classes=classes, num_tasks=tasks)
     model.begin_task(0, None)
     seconds = []
     for _ in range(2):  # the first one warms up

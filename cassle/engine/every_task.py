@@ -11,7 +11,7 @@ from cassle.data.recipe import Recipe
 from cassle.engine import checkpoint
 from cassle.engine.ledger import Rows
 from cassle.engine.plan import Plan
-from cassle.engine.pretrained import Encoder, read_encoder
+from cassle.engine.pretrained import Encoder, Network, read_encoder
 from cassle.engine.task import fresh_model
 from cassle.evaluation import report
 from cassle.evaluation.encoder import accuracy_rows
@@ -36,7 +36,14 @@ def folder_problems(folder: Path) -> list[str]:
 
 
 def rows_of(
-    path: Path, encoder: Encoder, images: TaskImages, evaluation: Evaluation, *, device: str, same_classes: bool
+    path: Path,
+    encoder: Encoder,
+    images: TaskImages,
+    evaluation: Evaluation,
+    *,
+    device: str,
+    same_classes: bool,
+    network: Network = "student",
 ) -> Rows:
     """Return the accuracies of an encoder, and of the classifier that its checkpoint may hold, on every task.
 
@@ -47,11 +54,13 @@ def rows_of(
         evaluation: the probes.
         device: where to compute.
         same_classes: whether the data set is the one that the classifier was trained on.
+        network: which network of the checkpoint the encoder is; the classifier is the student's.
 
     Raises:
         CheckpointError: the classifier's weights do not fit together.
     """
-    head = classifier_of(checkpoint.load(path)["state_dict"]) if same_classes and path.suffix == SUFFIX else None
+    whole = same_classes and network == "student" and path.suffix == SUFFIX
+    head = classifier_of(checkpoint.load(path)["state_dict"]) if whole else None
     recipe = Recipe(size=encoder.size, mean=encoder.mean, std=encoder.std)
     encoder.to(device)
     return accuracy_rows(encoder.backbone, images, recipe, evaluation, head.to(device) if head else None)
@@ -65,6 +74,7 @@ def evaluate_tasks(
     *,
     device: str,
     same_classes: bool,
+    network: Network = "student",
     say: Callable[[str], object],
 ) -> report.Results:
     """Return the results of all tasks, as the experiment itself would write them.
@@ -76,19 +86,21 @@ def evaluate_tasks(
         evaluation: the probes.
         device: where to compute.
         same_classes: whether the data set is the one of the experiment.
+        network: the student or its teacher.
         say: takes a line per task.
 
     Raises:
         CheckpointError: damaged, unsafe, or another architecture.
     """
-    encoder, _ = read_encoder(paths[0])
+    encoder, _ = read_encoder(paths[0], network=network)
     recipe = Recipe(size=encoder.size, mean=encoder.mean, std=encoder.std)
     model = fresh_model(Plan(trained), images).to(device)
-    random = accuracy_rows(model.backbone, images, recipe, evaluation, model.classifier if same_classes else None)
+    head = model.classifier if same_classes and network == "student" else None
+    random = accuracy_rows(model.backbone, images, recipe, evaluation, head)
     matrix: dict[str, list[list[float]]] = {probe: [] for probe in random}
     for task, path in enumerate(paths):
-        encoder, _ = read_encoder(path, trained["backbone"])
-        rows = rows_of(path, encoder, images, evaluation, device=device, same_classes=same_classes)
+        encoder, _ = read_encoder(path, trained["backbone"], network=network)
+        rows = rows_of(path, encoder, images, evaluation, device=device, same_classes=same_classes, network=network)
         means = "  ".join(f"{probe} {100 * sum(row) / len(row):.1f} %" for probe, row in rows.items())
         say(f"After task {task}, mean over all tasks: {means}")
         for probe, row in rows.items():

@@ -16,7 +16,7 @@ from cassle.data.module import TaskData
 from cassle.data.recipe import Recipe
 from cassle.engine.every_task import checkpoints_in, evaluate_tasks, folder_problems, rows_of
 from cassle.engine.ledger import Rows
-from cassle.engine.pretrained import Encoder, read_encoder
+from cassle.engine.pretrained import Encoder, Network, read_encoder
 from cassle.engine.settings import Component, Schema, belonging, canonical_names
 from cassle.errors import CassleError, ConfigError
 from cassle.evaluation.encoder import accuracy_rows
@@ -32,6 +32,7 @@ class Offline:
         *,
         pretrained_feature_extractor: Path | None = None,
         backbone: str | None = None,
+        network: Network = "student",
         size: Count | None = None,
         device: str = "auto",
         output: Path | None = None,
@@ -44,6 +45,8 @@ class Offline:
                 the folder of an experiment: every task*/final.ckpt in it.
             backbone: what it is believed to hold, checked if given; weights from elsewhere need it, and may need its
                 settings (--encoder is the same flag).
+            network: of a final.ckpt, the student, or the teacher that follows it: that of CCL, AEP and APRE, or of an
+                objective with a momentum teacher.
             size: of weights from elsewhere, the side of the training images in pixels; default: 224. Their
                 --image_mean and --image_std are CIFAR-10's up to 64 pixels, else ImageNet's, unless given.
             device: auto = a GPU if there is one; or cpu, cuda, cuda:1, …
@@ -61,7 +64,7 @@ class Offline:
             problems.append(f"--pretrained_feature_extractor {pretrained_feature_extractor}: no such file.")
         if problems:
             raise ConfigError(problems)
-        self.checkpoint, self.backbone = pretrained_feature_extractor, backbone
+        self.checkpoint, self.backbone, self.network = pretrained_feature_extractor, backbone, network
         self.output = output or results_beside(pretrained_feature_extractor, "linear.json")
         self.device = device
         if device == "auto":
@@ -177,12 +180,14 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
     evaluation = Evaluation(**settings.arguments(Evaluation, resolved))
     images = data.load(encoder.size)
     same = data.dataset == trained.get("dataset") and (data.dataset != "custom" or "dataset" not in values)
-    how = {"device": offline.device, "same_classes": same}
+    how = {"device": offline.device, "same_classes": same, "network": offline.network}
     if every:
         results = evaluate_tasks(every, trained, images, evaluation, say=say, **how)
     else:
         results = _of_one(rows_of(path, encoder, images, evaluation, **how), evaluation, data.num_tasks, say)
-    results["protocol"] |= {"dataset": data.dataset, "split_strategy": data.split_strategy}
+    results["protocol"] |= {
+        "dataset": data.dataset, "split_strategy": data.split_strategy, "network": offline.network
+    }  # fmt: skip
     results["checkpoint"] = str(offline.checkpoint)
     atomic_write_text(offline.output, json.dumps(results, indent=2) + "\n")
     say(f"Written to {offline.output}")
@@ -208,7 +213,7 @@ def _encoder(
     resolved = settings.resolve(given)
     chosen = {n: resolved[n] for n, owner in settings.owner.items() if owner is make and n in given}
     statistics = {"size": resolved["size"], "mean": resolved["image_mean"], "std": resolved["image_std"]}
-    encoder, trained = read_encoder(path, offline.backbone, **statistics, **chosen)
+    encoder, trained = read_encoder(path, offline.backbone, network=offline.network, **statistics, **chosen)
     if not trained and "dataset" not in given:
         raise ConfigError("--dataset: missing; weights from elsewhere do not say what to evaluate them on.")
     return encoder, trained

@@ -11,6 +11,7 @@ import torch
 
 from cassle.data.module import TaskData, available_memory
 from cassle.data.recipe import Augmentation, Recipe
+from cassle.engine.agreement import model_problems, settings_problems
 from cassle.engine.checkpoint import load
 from cassle.engine.choice import Choice, choose, known_settings, model_class, schema_for
 from cassle.engine.foreign import is_upstream
@@ -23,13 +24,12 @@ from cassle.errors import CassleError, CheckpointError, ConfigError
 from cassle.evaluation.online import OnlineProbe
 from cassle.evaluation.protocol import Evaluation
 from cassle.memory import MEMORIES
-from cassle.methods import METHODS
+from cassle.memory.minred import degenerates
 from cassle.methods.base import SSLMethod
 from cassle.nn import BACKBONES
 from cassle.nn.resnet import SMALL_IMAGE
 from cassle.optim.build import Optimization
 from cassle.randomness import key
-from cassle.strategies import STRATEGIES
 
 
 class Plan:
@@ -57,7 +57,14 @@ class Plan:
         self.online = self._build(OnlineProbe)
         self.evaluation = self._build(Evaluation)
         self.wandb = self._build(WandB)
-        self._cross_check()
+        self.problems += settings_problems(self)
+        if not self.problems:
+            try:
+                with torch.device("meta"):  # shapes without storage: what does not fit together is told now
+                    model = self.build_model()
+                self.problems += model_problems(self, model)
+            except ConfigError as error:
+                self.problems += error.problems
         if self.problems:
             raise ConfigError(self.problems)
 
@@ -81,72 +88,6 @@ class Plan:
         except ConfigError as error:
             self.problems += error.problems
             return None
-
-    def _cross_check(self) -> None:
-        """Add what components cannot know of each other."""
-        if self.run and self.data and self.run.task_idx >= self.data.num_tasks:
-            self.problems.append(
-                f"--task_idx {self.run.task_idx}: there are only {self.data.num_tasks} tasks (from 0)."
-            )
-        self._check_views()
-        if METHODS[self.method].needs_labels and self.data and self.data.location.no_labels:
-            self.problems.append(f"--no_labels: {self.method} needs labels; give them, or use another --method.")
-        self._check_labels()
-        if self.online and self.online.momentum and not METHODS[self.method].has_momentum_teacher:
-            self.problems.append(f"--momentum_classifier: {self.method} has no momentum teacher; leave the flag out.")
-        if self.optimization and self.training:
-            self.optimization.images_per_step = self.training.images_per_step
-            self.problems += self.optimization.warm_up_problems()
-        if self.augmentation and self.data:
-            try:
-                self.recipes  # noqa: B018 - building the recipes checks their values
-            except ConfigError as error:
-                self.problems += error.problems
-        if not self.problems:
-            try:
-                with torch.device("meta"):  # shapes without storage: what does not fit together is told now
-                    model = self.build_model()
-                self._check_length(model)
-            except ConfigError as error:
-                self.problems += error.problems
-
-    def _check_labels(self) -> None:
-        """Add what a strategy that learns from labels cannot do with the data."""
-        if self.data is None or not STRATEGIES[self.strategy].wants_labels:
-            return
-        if self.data.location.no_labels:
-            self.problems.append(f"--no_labels: --strategy {self.strategy} learns from labels; take another one.")
-        if late := [task for task in self.values["label_tasks"] or [] if task >= self.data.num_tasks]:
-            tasks = " ".join(map(str, late))
-            self.problems.append(f"--label_tasks {tasks}: there are only {self.data.num_tasks} tasks (from 0).")
-
-    def _check_length(self, model: SSLMethod) -> None:
-        """Add what is too small for the method: the batch, or the number of epochs."""
-        images = self.training.batch_size * (self.training.processes if getattr(model, "gather", True) else 1)
-        if images < model.smallest_batch:
-            self.problems.append(
-                f"--batch_size {self.training.batch_size}: {self.method} with these settings needs at least "
-                f"{model.smallest_batch} images (of all processes)."
-            )
-        if self.training.max_epochs < model.min_epochs:
-            self.problems.append(
-                f"--max_epochs {self.training.max_epochs}: {self.method} learns nothing in the first epoch of a task; "
-                f"give {model.min_epochs} or more."
-            )
-
-    def _check_views(self) -> None:
-        """Add what the method cannot do with the views."""
-        kind, views = METHODS[self.method], self.augmentation
-        if views is None:
-            return
-        if views.num_crops < kind.min_views or (kind.max_views and views.num_crops > kind.max_views):
-            limits = f"{kind.min_views} or more" if kind.max_views is None else str(kind.max_views)
-            self.problems.append(f"--num_crops {views.num_crops}: {self.method} takes {limits} full-size views.")
-        if views.num_small_crops and not kind.multicrop:
-            able = [name for name in METHODS if METHODS[name].multicrop]
-            self.problems.append(
-                f"--num_small_crops {views.num_small_crops}: {self.method} takes no small crops; {', '.join(able)} do."
-            )
 
     @property
     def name(self) -> str:
@@ -202,6 +143,8 @@ class Plan:
                 f"Note: --warmup_epochs {warm_up:g} is not shorter than --max_epochs {self.training.max_epochs}: the "
                 "learning rate rises to the end of every task."
             )
+        if "feature_on_arrival" in self.values and (warning := degenerates(1, self.values["feature_on_arrival"])):
+            notes.append(f"Note: {warning}")
         weights = self.run.pretrained_model
         if weights and self.values.get("stem_padding") == 1 and self.size <= SMALL_IMAGE and is_upstream(load(weights)):
             notes.append("Note: CaSSLe's own networks for small images were trained with --stem_padding 2, this has 1.")

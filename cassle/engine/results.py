@@ -17,6 +17,8 @@ def results_of(plan: Plan, ledger: Ledger) -> dict[str, Any]:
         **plan.evaluation.describe(classifier="classifier" in ledger.random),
         "method": plan.method,
         "distiller": plan.distiller,
+        "strategy": plan.strategy,
+        "memory": plan.memory,
         "backbone": plan.backbone,
         "dataset": plan.data.dataset,
         "split_strategy": plan.data.split_strategy,

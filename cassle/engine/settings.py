@@ -38,10 +38,11 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class Component:
-    """A group of settings: its title in ``--help`` and the class or function whose signature it is."""
+    """A group of settings: its title in ``--help``, the class or function whose signature it is, and what to hide."""
 
     title: str
     target: Callable[..., Any]
+    hidden: frozenset[str] = frozenset()
 
 
 class Schema:
@@ -74,7 +75,8 @@ class Schema:
         parameters = inspect.signature(target).parameters.values()
         settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
         handed_in = POSITIONAL | {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
-        for name in add(target, nested_key=None, skip=handed_in - settings, fail_untyped=False):
+        skip = (handed_in - settings) | component.hidden
+        for name in add(target, nested_key=None, skip=skip, fail_untyped=False):
             self.owner[name] = target
         # jsonargparse titles a group by its class; people look for the room of the house
         made = self.parser._action_groups[before:]
@@ -109,7 +111,7 @@ class Schema:
     def read(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Return every setting, those with a wrong value at their defaults; and one sentence per wrong one."""
         wrong = {name: self._unknown(name) for name in values if name not in self.owner}
-        given = {name: self._as_list(name, value) for name, value in values.items() if name in self.owner}
+        given = {name: self._as_typed(name, value) for name, value in values.items() if name in self.owner}
         if not self._fit(given):  # one by one, which takes seconds for a whole configuration
             wrong |= {name: self._misfit(name, value) for name, value in given.items() if not self._fit({name: value})}
         resolved = self._parse({name: value for name, value in given.items() if name not in wrong})
@@ -130,8 +132,10 @@ class Schema:
         where = self.elsewhere(name)
         return f"--{name}: {where}" if where else f"--{name}: unknown.{did_you_mean(name, [*self.owner, *ALIASES])}"
 
-    def _as_list(self, name: str, value: Any) -> Any:
-        """Return one value for a setting that takes a list as a list of one."""
+    def _as_typed(self, name: str, value: Any) -> Any:
+        """Return one value for a setting that takes a list as a list of one, and nothing as the word, if it is one."""
+        if value is None and "none" in get_args(self._types[name]):
+            return "none"
         kinds = {get_origin(kind) or kind for kind in _alternatives(self._types[name])}
         single = kinds <= {list, NoneType} and not isinstance(value, list | tuple | NoneType)
         return [value] if single and value is not True else value

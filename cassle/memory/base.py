@@ -35,6 +35,8 @@ class Memory(nn.Module):
 
     #: whether rows come in by ``insert`` as they are seen, or by ``fill`` at the end of a task
     online: ClassVar[bool] = True
+    #: whether its rule reads the averaged features
+    reads_features: ClassVar[bool] = False
     #: whether rows may come with their features
     feature_on_arrival: bool = True
 

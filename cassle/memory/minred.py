@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cassle.checks import Count
+from cassle.errors import ConfigError
 from cassle.memory.base import Memory
 from cassle.memory.entries import Entries, draw
 from cassle.memory.redundancy import Redundancy
@@ -44,9 +45,11 @@ class MinRed(Memory):
             every batch: what as many processes with a memory of their own would keep.
 
     Raises:
-        ValueError: no ``feature_dim``, or fewer slots than parts.
-        ConfigError: a setting out of its range.
+        ValueError: no ``feature_dim``.
+        ConfigError: a setting out of its range, or fewer slots than parts.
     """
+
+    reads_features: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -61,8 +64,10 @@ class MinRed(Memory):
     ) -> None:
         super().__init__(size, feature_dim, payload_shape, **kwargs)
         self._check(limit_num_seen=limit_num_seen, virtual_ranks=virtual_ranks)
-        if not feature_dim or size < virtual_ranks:
-            raise ValueError(f"feature_dim={feature_dim}, size={size}: must be at least 1 and {virtual_ranks}.")
+        if not feature_dim:
+            raise ValueError(f"feature_dim={feature_dim}: must be at least 1.")
+        if virtual_ranks > size:
+            raise ConfigError(f"--virtual_ranks {virtual_ranks}: every part needs a slot, and there are only {size}.")
         self.feature_on_arrival, self.limit_num_seen = feature_on_arrival, limit_num_seen
         self.shard_of_slot = np.repeat(np.arange(virtual_ranks), list(map(len, _chunks(size, virtual_ranks))))
         self.virtual_ranks = virtual_ranks
@@ -171,8 +176,8 @@ class MinRed(Memory):
         self.neighbour.masked_fill_(lost, -1)
 
 
-def degenerates(updates_per_batch: int, feature_on_arrival: bool) -> bool:
-    """Warn, and return True, if a MinRed memory would be starved of candidates and become a FIFO.
+def degenerates(updates_per_batch: int, feature_on_arrival: bool) -> str | None:
+    """Return a warning if a MinRed memory would be starved of candidates and become a FIFO, None if not.
 
     With one update per batch of the stream as many entries are evaluated as have to leave: the evaluated ones, the only
     candidates, run out, and the oldest go.
@@ -182,14 +187,11 @@ def degenerates(updates_per_batch: int, feature_on_arrival: bool) -> bool:
         feature_on_arrival: whether arrivals come with their features.
     """
     if updates_per_batch > 1 or feature_on_arrival:
-        return False
-    warnings.warn(
-        "MinRed with one update per batch of the stream runs out of evaluated entries and becomes a FIFO: take at "
-        "least 2 updates, or feature_on_arrival=True.",
-        UserWarning,
-        stacklevel=2,
+        return None
+    return (
+        "--feature_on_arrival false: with one update per batch of the stream, MinRed runs out of evaluated entries and "
+        "becomes a FIFO; leave the flag out, or take at least 2 updates."
     )
-    return True
 
 
 def _chunks(number: int, parts: int) -> list[np.ndarray]:

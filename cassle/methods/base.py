@@ -126,6 +126,10 @@ class SSLMethod(pl.LightningModule):
         self.seed, self.num_train, self.num_classes, self.num_tasks = seed, num_train, num_classes, num_tasks
         self.images = images
 
+    def problems_with(self, batch_size: int, processes: int) -> list[str]:
+        """Return why it cannot be trained on batches of this size (per process), one sentence each."""
+        return []
+
     # The hooks ------------------------------------------------------------------------------------------------------
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -173,7 +177,8 @@ class SSLMethod(pl.LightningModule):
     # What nobody writes twice ---------------------------------------------------------------------------------------
 
     def draws(self, purpose: str, *coordinates: int) -> torch.Generator:
-        """Return a CPU generator for this step of this task, the same in every process."""
+        """Return a CPU generator for this batch of this task, the same in every process."""
+        purpose = f"{purpose}.{self.progress.part}" if self.progress.part else purpose
         return generator(self.seed, purpose, self.current_task, self.progress.step, *coordinates)
 
     def forward_views(self, views: list[Tensor]) -> Outputs:
@@ -209,7 +214,7 @@ class SSLMethod(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set position and learning rate: pure functions of the step, so there is no scheduler state to lose."""
-        self.progress = self._plan.at(self.global_step)
+        self.progress = self._plan.at(self.global_step, batch_idx % self.trainer.accumulate_grad_batches)
         self.optimization.set_lr(
             self.trainer.optimizers[0], self.global_step, self._plan.total_steps, self._plan.steps_per_epoch
         )

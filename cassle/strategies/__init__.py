@@ -27,5 +27,8 @@ STRATEGIES = Strategies(
         "cla-e": "apre",
         "cla-r": "arp",
         "cassle_r": "cassle-r",
+        "CCL": "ccl",
+        "SimpleReplay": "simple_replay",
+        "Finetuning": "finetune",
     },
 )

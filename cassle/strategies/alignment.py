@@ -15,9 +15,9 @@ from cassle.distill.base import FrozenTeacher
 from cassle.losses import simsiam
 from cassle.methods.base import Outputs, SSLMethod
 from cassle.nn.heads import mlp
-from cassle.nn.momentum import MomentumTeacher
 from cassle.strategies.base import Strategy
 from cassle.strategies.replay import ExperienceReplay
+from cassle.strategies.slow import SlowTeacher
 
 
 class Alignment(Strategy):
@@ -76,22 +76,32 @@ class Alignment(Strategy):
 class Following(Alignment):
     """Base: the targets are those of a network that follows the student slowly, in all tasks."""
 
-    def __init__(self, *args, momentum_ema: Share = 0.999, **kwargs) -> None:
+    def __init__(
+        self, *args, momentum_ema: Share = 0.999, align_teacher_bn: Literal["eval", "train"] = "eval", **kwargs
+    ) -> None:
         """Build the strategy.
 
         Args:
             args: arguments of the method.
             momentum_ema: momentum of the following network.
+            align_teacher_bn: its batch norm: eval = statistics that follow the student's, train = the batch's
+                (upstream).
             kwargs: arguments of ``Alignment``.
         """
         super().__init__(*args, **kwargs)
         self.momentum_ema = momentum_ema
-        self.slow = MomentumTeacher(momentum_ema, **self.followed_stages)
+        self.slow = SlowTeacher(self.followed_stages, align_teacher_bn)
+
+    def begin_task(self, task: int, handoff: Mapping[str, Tensor] | None) -> None:
+        """Start the slow network as the student, which may have been given weights; from then on it follows."""
+        super().begin_task(task, handoff)
+        if task == 0:
+            self.slow.follow(0.0, **self.followed_stages)
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Let the slow network follow."""
         super().after_step(step, total_steps)
-        self.slow.update(self.momentum_ema, **self.followed_stages)
+        self.slow.follow(self.momentum_ema, **self.followed_stages)
 
 
 class AEP(Following):
@@ -104,7 +114,18 @@ class AEP(Following):
         return terms
 
 
-class APRE(Following, ExperienceReplay):
+class AlignedReplay(Alignment, ExperienceReplay):
+    """Base: replay, and the replayed images are aligned."""
+
+    def problems_with(self, batch_size: int, processes: int) -> list[str]:
+        """Add that the aligner's batch norm needs two images."""
+        problems = super().problems_with(batch_size, processes)
+        if self.replay_batch_size < 2:
+            problems.append("--replay_batch_size 1: the aligner normalises over the replayed images; give 2 or more.")
+        return problems
+
+
+class APRE(Following, AlignedReplay):
     """APRE, CLA-E (Cignoni et al. 2025): replay, and replayed images are aligned with a slow network."""
 
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
@@ -115,8 +136,11 @@ class APRE(Following, ExperienceReplay):
         return terms
 
 
-class ARP(Alignment, ExperienceReplay):
+class ARP(AlignedReplay):
     """ARP, CLA-R (Cignoni et al. 2025): replay, and replayed images are aligned with what is remembered of them."""
+
+    memories = ("reservoir", "fifo", "fifo_last", "class_balanced")  # minred keeps directions only
+    reads_features: ClassVar[bool] = True
 
     @property
     def stored_dim(self) -> int:
@@ -135,7 +159,7 @@ class ARP(Alignment, ExperienceReplay):
         return terms
 
 
-class CaSSLeR(Alignment, ExperienceReplay):
+class CaSSLeR(AlignedReplay):
     """CaSSLe-R: replay, and from task 1 on replayed images are aligned with the previous task's network."""
 
     transient: ClassVar[tuple[str, ...]] = ("previous.",)

@@ -20,6 +20,8 @@ class Strategy:
     defaults: ClassVar[Mapping[str, Any]] = {}
     #: the memory that it takes by default
     default_memory: ClassVar[str | None] = None
+    #: whether it reads the averaged features that a memory keeps
+    reads_features: ClassVar[bool] = False
     #: whether it learns from labels
     wants_labels: ClassVar[bool] = False
 

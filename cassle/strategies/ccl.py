@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain
 from typing import ClassVar
 
 import torch
@@ -12,34 +11,19 @@ from torch import Tensor, nn
 
 from cassle.checks import Count, NonNegative, Positive, Share
 from cassle.data.batch import Batch
-from cassle.distill.base import FrozenTeacher
 from cassle.losses import moco_info_nce
 from cassle.losses.distributed import number_of_processes, process_rank
 from cassle.losses.precision import in_full_precision
 from cassle.methods.base import Outputs, SSLMethod
 from cassle.methods.pairs import crosswise
 from cassle.nn.kmeans import spherical_kmeans
+from cassle.nn.modes import in_mode
 from cassle.nn.queue import Queue
 from cassle.processes import summed
 from cassle.strategies.simple_replay import SimpleReplay
+from cassle.strategies.slow import SlowTeacher
 
 IMAGES_AT_ONCE = 256  # of the passes in which exemplars are chosen
-
-
-class SlowTeacher(FrozenTeacher):
-    """A frozen network that follows the student, batch statistics and all, whenever it is told to."""
-
-    @torch.no_grad()
-    def follow(self, momentum: float, **modules: nn.Module) -> None:
-        """Move everything towards the student's by ``1 - momentum``."""
-        for name, student in modules.items():
-            pairs = zip(_tensors(self.stages[name]), _tensors(student), strict=True)
-            mine, theirs = zip(*((a, b) for a, b in pairs if a.is_floating_point()), strict=True)
-            torch._foreach_lerp_(mine, theirs, 1 - momentum)
-
-
-def _tensors(module: nn.Module) -> list[Tensor]:
-    return [tensor.detach() for tensor in chain(module.parameters(), module.buffers())]
 
 
 class CCL(SimpleReplay):
@@ -110,6 +94,12 @@ class CCL(SimpleReplay):
         if self.current_task > 0 and epoch > 0:
             self.ccl_teacher.follow(self.ccl_momentum, backbone=self.backbone, projector=self.projector)
 
+    def end_task(self) -> None:
+        """Let the teacher follow by the last epoch too; it is what may be evaluated."""
+        if self.current_task > 0:
+            self.ccl_teacher.follow(self.ccl_momentum, backbone=self.backbone, projector=self.projector)
+        super().end_task()
+
     # The terms ------------------------------------------------------------------------------------------------------
 
     def targets(self, batch: Batch) -> list[Tensor]:
@@ -146,8 +136,13 @@ class CCL(SimpleReplay):
         return value
 
     def _relations(self, batch: Batch, out: Outputs) -> Tensor:
-        """Distil how the views of this process's exemplars relate to their evaluation views; mean over the views."""
+        """Distil how the views of this process's exemplars relate to their evaluation views; mean over the views.
+
+        The student's batch norms see the evaluation views of the exemplars by themselves (upstream: of all images).
+        """
         first, teacher = batch.num_stream, self.ccl_teacher
+        if batch.num_replay < 2:  # one exemplar relates to nothing
+            return out[0]["z"].new_zeros(())
         centre = self.images.centre_of(batch.index[first:])
         anchors, anchors_bar = self(centre)["z"], teacher(centre)
         terms = [
@@ -170,23 +165,23 @@ class CCL(SimpleReplay):
 
         Each process takes its share of the images.
         """
-        training = [module for module in self.modules() if module.training]
-        self.eval()
         device = self.images.targets.device
         centre = torch.zeros(len(members), self.output_dim, device=device)
         spread = torch.zeros(len(members), device=device)
         parts = torch.arange(len(members)).split(IMAGES_AT_ONCE)
-        for number in range(process_rank(), len(parts), number_of_processes()):
-            rows = parts[number]
-            index = members[rows].to(device)
-            views = [self.images.centre_of(index)]
-            while len(views) <= self.exemplar_views:
-                views += self.images.views_of(index, f"exemplars.{number}.{len(views)}")[: self.images.num_large]
-            looks = [F.normalize(self(view)["z"].float(), dim=1) for view in views[: self.exemplar_views + 1]]
-            centre[rows.to(device)], spread[rows.to(device)] = looks[0], spread_of(torch.stack(looks))
-        for module in training:
-            module.training = True
+        with in_mode(self, training=False):
+            for number in range(process_rank(), len(parts), number_of_processes()):
+                rows = parts[number].to(device)
+                looks = self._looks(members.to(device)[rows], number)
+                centre[rows], spread[rows] = looks[0], spread_of(looks)
         return summed(centre), summed(spread)
+
+    def _looks(self, index: Tensor, number: int) -> Tensor:
+        """Return the directions (views, images, dim) of images: of the evaluation view, then of random ones."""
+        views = [self.images.centre_of(index)]
+        while len(views) <= self.exemplar_views:
+            views += self.images.views_of(index, f"exemplars.{number}.{len(views)}")[: self.images.num_large]
+        return torch.stack([F.normalize(self(view)["z"].float(), dim=1) for view in views[: self.exemplar_views + 1]])
 
 
 def spread_of(looks: Tensor) -> Tensor:

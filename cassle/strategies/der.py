@@ -14,6 +14,8 @@ from cassle.strategies.replay import Memorising
 class DER(Memorising):
     """DER (Buzzega et al. 2020; Madaan et al. 2022): features of past images stay what they were when they came."""
 
+    memories = ("reservoir", "fifo", "fifo_last", "class_balanced")  # minred keeps directions only
+
     def __init__(self, *args, replay_batch_size: Count = 64, alpha_der: NonNegative = 0.1, **kwargs) -> None:
         """Build the strategy.
 
@@ -25,6 +27,10 @@ class DER(Memorising):
         """
         super().__init__(*args, **kwargs)
         self.replay_batch_size, self.alpha_der = replay_batch_size, alpha_der
+
+    def drawn_of(self, batch_size: int) -> int:
+        """Return the size of a comparison."""
+        return self.replay_batch_size
 
     @property
     def stored_dim(self) -> int:

@@ -6,18 +6,19 @@ import torch
 from torch import Tensor
 
 from cassle.checks import Count, Share, Whole
-from cassle.data.batch import Batch
 from cassle.losses.distributed import number_of_processes, process_rank
 from cassle.losses.labelled import NO_LABEL
 from cassle.memory.exemplars import Exemplars
+from cassle.nn.modes import in_mode
 from cassle.processes import summed
 from cassle.randomness import generator
 from cassle.strategies.labels import ScarceLabels
+from cassle.strategies.replay import ExemplarReplay
 
 CHUNK = 256  # images of a forward pass when features are compared
 
 
-class LabelledReplay(ScarceLabels):
+class LabelledReplay(ExemplarReplay, ScarceLabels):
     """Base: from task 1 on, every batch is followed by labelled images of past tasks.
 
     The memory is the same in every process, and of a draw each process takes its part.
@@ -52,17 +53,6 @@ class LabelledReplay(ScarceLabels):
         self.replay_proportion, self.replay_batch_size = replay_proportion, replay_batch_size
         self.mem_size = mem_size
 
-    def compose_batch(self, batch: Batch) -> Batch:
-        """Follow the batch by images of the memory, different ones; by fewer than asked for if it holds fewer."""
-        batch = super().compose_batch(batch)
-        world = number_of_processes()
-        number = min(self.replay_batch_size, len(self.memory) // world)
-        if not number:
-            return batch
-        slots = self.memory.sample(number * world, self.draws("replay"))
-        past = self.memory.entries(slots[process_rank() * number :][:number])
-        return batch.with_replay(past.keys, self.images.views_of(past.keys, "replay"), past.targets)
-
     def end_task(self) -> None:
         """Choose what is kept of the task: of each class the same share, or of all images if no label was seen."""
         super().end_task()
@@ -84,12 +74,9 @@ class LabelledReplay(ScarceLabels):
 
         Each process takes its share of the images, so all of them get the same features to the last bit.
         """
-        training = [module for module in self.modules() if module.training]
-        self.eval()
         features = torch.zeros(len(index), self.backbone.num_features, device=index.device)
         rows = torch.arange(len(index), device=index.device).split(CHUNK)
-        for part in rows[process_rank() :: number_of_processes()]:
-            features[part] = self.backbone(self.images.centre_of(index[part])).float()
-        for module in training:
-            module.training = True
+        with in_mode(self, training=False):
+            for part in rows[process_rank() :: number_of_processes()]:
+                features[part] = self.backbone(self.images.centre_of(index[part])).float()
         return summed(features)

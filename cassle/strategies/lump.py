@@ -14,6 +14,8 @@ from cassle.strategies.replay import Memorising
 class LUMP(Memorising):
     """LUMP (Madaan et al. 2022): images of the present are mixed with images of the past, view by view."""
 
+    memories = ("reservoir", "fifo", "fifo_last", "class_balanced")  # a mixture says nothing about what is alike
+
     @classmethod
     def refuses(cls, method: type[SSLMethod], distiller: str | None) -> str | None:
         """Mixed images have no class."""
@@ -32,9 +34,13 @@ class LUMP(Memorising):
         super().__init__(*args, **kwargs)
         self.alpha_lump = alpha_lump
 
+    def drawn_of(self, batch_size: int) -> int:
+        """Return one image of the past for each of the present."""
+        return batch_size
+
     def share(self) -> float:
         """Return the share lambda of the present in the views of this step, one for all of them (section 4)."""
-        seed = key(self.seed, "lump", self.current_task, self.progress.step)
+        seed = key(self.seed, "lump", self.current_task, self.progress.step, self.progress.part)
         return float(np.random.default_rng(seed).beta(self.alpha_lump, self.alpha_lump))
 
     def compose_batch(self, batch: Batch) -> Batch:

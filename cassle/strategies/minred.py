@@ -9,8 +9,9 @@ from torch import Tensor
 
 from cassle.checks import Count
 from cassle.data.batch import Batch
-from cassle.losses.distributed import gather_exact
+from cassle.losses.distributed import gather_exact, number_of_processes
 from cassle.methods.base import Outputs
+from cassle.nn.modes import in_mode
 from cassle.strategies.replay import Memorising
 
 
@@ -19,8 +20,8 @@ class MinRedReplay(Memorising):
 
     memories = ("minred", "fifo", "reservoir", "class_balanced")
     default_memory = "minred"
-    # One update per batch: a memory that waits for the first evaluation would never see most images (facts of K = 1).
-    defaults: ClassVar[dict[str, Any]] = {"feature_on_arrival": True}
+    # With arrivals in the first epoch only, all others would train on a memory that does not change any more.
+    defaults: ClassVar[dict[str, Any]] = {**Memorising.defaults, "memory_insert": "every_epoch"}
 
     def __init__(self, *args, replay_batch_size: Count | None = None, **kwargs) -> None:
         """Build the strategy.
@@ -33,6 +34,20 @@ class MinRedReplay(Memorising):
         super().__init__(*args, **kwargs)
         self.replay_batch_size = replay_batch_size
 
+    def drawn_of(self, batch_size: int) -> int:
+        """Return the size of a training batch."""
+        return self.replay_batch_size or batch_size
+
+    def problems_with(self, batch_size: int, processes: int) -> list[str]:
+        """Add that the objective needs larger batches than are drawn."""
+        problems, number = super().problems_with(batch_size, processes), self.drawn_of(batch_size) * processes
+        if number < self.smallest_batch:
+            problems.append(
+                f"--replay_batch_size {self.replay_batch_size}: the objective needs at least {self.smallest_batch} "
+                "images (of all processes)."
+            )
+        return problems
+
     def stored(self, out: Outputs) -> Tensor:
         """Return the sum of the projections of the views; the memory compares its direction."""
         return torch.stack([o["z"].detach().float() for o in out]).sum(dim=0)
@@ -42,7 +57,7 @@ class MinRedReplay(Memorising):
         batch = super().compose_batch(batch)
         if self.memorises:
             self.arrive(batch, self._on_arrival(batch) if self.memory.feature_on_arrival else batch.targets)
-        number = self.replay_batch_size or len(batch.index)
+        number = min(self.drawn_of(len(batch.index)), len(self.memory) // number_of_processes())
         past = self.draw(number)
         if past is None:
             return batch
@@ -52,12 +67,8 @@ class MinRedReplay(Memorising):
     @torch.no_grad()
     def _on_arrival(self, batch: Batch) -> Tensor:
         """Return the projections of the images themselves, by an extra pass in which no statistics move."""
-        training = [module for module in self.modules() if module.training]
-        self.eval()
-        z = self(self.images.centre_of(batch.index))["z"].float()
-        for module in training:
-            module.training = True
-        return z
+        with in_mode(self, training=False):
+            return self(self.images.centre_of(batch.index))["z"].float()
 
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         """The objective on what was drawn; then what is kept of it is refreshed."""

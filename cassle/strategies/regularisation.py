@@ -12,6 +12,7 @@ from cassle.checks import Count, NonNegative, Positive, Share
 from cassle.data.batch import Batch
 from cassle.losses.distributed import number_of_processes, process_rank
 from cassle.methods.base import Outputs
+from cassle.nn.modes import in_mode
 from cassle.processes import summed
 from cassle.randomness import generator, key
 from cassle.strategies.base import Strategy
@@ -157,16 +158,13 @@ class EWC(Regularisation):
         """Add the information of this task; nothing else of the model changes, though objectives remember batches."""
         super().end_task()
         state = {name: value.clone() for name, value in self.state_dict().items()}
-        modes = {module: module.training for module in self.modules()}
-        information = self._information()
+        with in_mode(self, training=True):
+            information = self._information()
         self.load_state_dict(state)
-        for module, mode in modes.items():
-            module.training = mode
         self.importance.mul_(self.ewc_gamma).add_(information)
 
     def _information(self) -> Tensor:
         """Return the diagonal of the Fisher information: squared gradients of global batches, averaged."""
-        self.train()
         total, world = torch.zeros_like(self.importance), number_of_processes()
         batches = self._batches()
         for number, index in enumerate(batches):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,29 @@ from cassle.methods.base import Outputs
 from cassle.strategies.base import Strategy
 
 
+class ExemplarReplay(Strategy):
+    """Base: every batch is followed by different exemplars of earlier tasks, by fewer while the memory holds fewer.
+
+    A subclass fills the memory when a task is over.
+    """
+
+    #: made by the house
+    memory: Memory
+    #: wanted exemplars, per process
+    replay_batch_size: int
+
+    def compose_batch(self, batch: Batch) -> Batch:
+        """Follow the batch by exemplars; each process takes its part of them."""
+        batch = super().compose_batch(batch)
+        world = number_of_processes()
+        number = min(self.replay_batch_size, len(self.memory) // world)
+        if not number:
+            return batch
+        slots = self.memory.sample(number * world, self.draws("replay"))
+        past = self.memory.entries(slots[process_rank() * number :][:number])
+        return batch.with_replay(past.keys, self.images.views_of(past.keys, "replay"), past.targets)
+
+
 class Memorising(Strategy):
     """Base of the strategies with a memory: the task's images arrive in it, and may be drawn from it.
 
@@ -24,6 +47,8 @@ class Memorising(Strategy):
 
     memories = ("reservoir", "fifo", "fifo_last", "minred", "class_balanced")
     default_memory = "reservoir"
+    # One update per batch of the task: a memory that waits for the first evaluation would be starved.
+    defaults: ClassVar[dict[str, Any]] = {"feature_on_arrival": True}
     #: made by the house
     memory: Memory
 
@@ -56,6 +81,20 @@ class Memorising(Strategy):
     def stored(self, out: Outputs) -> Tensor:
         """Return what is kept of the images of a batch, (batch, stored_dim): the mean of z over the views."""
         return torch.stack([o["z"].detach().float() for o in out]).mean(dim=0)
+
+    def drawn_of(self, batch_size: int) -> int:
+        """Return how many images a step draws from the memory, per process."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it draws.")
+
+    def problems_with(self, batch_size: int, processes: int) -> list[str]:
+        """Add that the memory is smaller than what a step draws from it."""
+        problems, number = super().problems_with(batch_size, processes), self.drawn_of(batch_size)
+        if number * processes > self.mem_size:
+            problems.append(
+                f"--mem_size {self.mem_size}: every step draws {number} images for each of {processes} process(es); "
+                f"give {number * processes} or more, or smaller batches."
+            )
+        return problems
 
     def draw(self, number: int) -> Entries | None:
         """Draw ``number`` images for this process; None while the memory holds fewer than all processes want."""
@@ -107,6 +146,10 @@ class ExperienceReplay(Memorising):
         """
         super().__init__(*args, **kwargs)
         self.replay_batch_size = replay_batch_size
+
+    def drawn_of(self, batch_size: int) -> int:
+        """Return the size of a replay."""
+        return self.replay_batch_size
 
     def compose_batch(self, batch: Batch) -> Batch:
         """Follow the batch by replayed images, once there are enough."""

@@ -8,15 +8,12 @@ import torch
 from torch import Tensor
 
 from cassle.checks import Count
-from cassle.data.batch import Batch
 from cassle.errors import ConfigError
-from cassle.losses.distributed import number_of_processes, process_rank
-from cassle.memory.base import Memory
 from cassle.randomness import generator
-from cassle.strategies.base import Strategy
+from cassle.strategies.replay import ExemplarReplay
 
 
-class SimpleReplay(Strategy):
+class SimpleReplay(ExemplarReplay):
     """Simple replay: every task leaves random exemplars, which follow the batches of all later tasks.
 
     CCL's code concatenates all exemplars with the task's images to one training set, of which they are 1.5 to 12 %;
@@ -25,8 +22,6 @@ class SimpleReplay(Strategy):
 
     memories = ("fifo",)
     default_memory = "fifo"
-    #: made by the house
-    memory: Memory
     #: width of what is kept of an image beside its position: nothing
     stored_dim = 0
 
@@ -96,17 +91,6 @@ class SimpleReplay(Strategy):
         super().begin_task(task, handoff)
         if self.images is not None:
             self._check_room(len(self.memory) + self.n_save * self.clusters(), f"up to task {task}")
-
-    def compose_batch(self, batch: Batch) -> Batch:
-        """Follow the batch by exemplars of earlier tasks."""
-        batch = super().compose_batch(batch)
-        world = number_of_processes()
-        number = min(self.replay_batch_size, len(self.memory) // world)
-        if not number:
-            return batch
-        slots = self.memory.sample(number * world, self.draws("replay"))
-        past = self.memory.entries(slots[process_rank() * number :][:number])
-        return batch.with_replay(past.keys, self.images.views_of(past.keys, "replay"), past.targets)
 
     def end_task(self) -> None:
         """Choose this task's exemplars and keep them."""

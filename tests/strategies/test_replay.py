@@ -7,6 +7,8 @@ from torch.nn import functional
 
 from cassle.data.recipe import Recipe
 from cassle.data.resident import ResidentLoader
+from cassle.engine.plan import Plan
+from cassle.errors import ConfigError
 from cassle.memory import MEMORIES
 from cassle.methods import METHODS
 from cassle.methods.compose import compose
@@ -105,7 +107,7 @@ def test_replayed_features_are_refreshed_by_half():
 def test_lump_mixes_present_and_past():
     model = begun("lump", memory="fifo", mem_size=16)
     (first, *_), (second, *_) = steps(model, 2)
-    share = np.random.default_rng(key(0, "lump", 0, 1)).beta(0.4, 0.4)
+    share = np.random.default_rng(key(0, "lump", 0, 1, 0)).beta(0.4, 0.4)
     again = loader()
     batches = iter(again)
     next(batches)
@@ -242,3 +244,64 @@ def test_features_can_be_aligned_instead_of_projections_and_without_an_aligner(s
     student = [o["feats"][first:] for o in out]
     wanted = 2.0 * sum(functional.mse_loss(f, t) for f, t in zip(student, targets, strict=True)) / 2
     torch.testing.assert_close(terms["align"], wanted)
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"strategy": "er", "mem_size": 10, "replay_batch_size": 16}, "--mem_size 10: every step draws 16 images"),
+        ({"strategy": "lump", "mem_size": 64, "batch_size": 128}, "give 128 or more, or smaller batches"),
+        ({"strategy": "minred", "mem_size": 64, "batch_size": 128}, "give 128 or more, or smaller batches"),
+        ({"strategy": "minred", "replay_batch_size": 1}, "--replay_batch_size 1: the objective needs at least 2"),
+        ({"strategy": "arp", "replay_batch_size": 1}, "--replay_batch_size 1: the aligner"),
+        ({"strategy": "minred", "virtual_ranks": 5000}, "--virtual_ranks 5000: every part needs a slot"),
+        ({"strategy": "er", "feature_ema": 0.3}, "--feature_ema: needs --strategy arp or --memory minred"),
+        ({"strategy": "der", "memory": "minred"}, "--memory minred: --strategy der takes reservoir or"),
+        ({"strategy": "lump", "memory": "minred"}, "--memory minred: --strategy lump takes reservoir or"),
+        ({"strategy": "arp", "memory": "minred"}, "--memory minred: --strategy arp takes reservoir or"),
+    ],
+)
+def test_what_would_silently_do_nothing_is_refused(settings, words):
+    base = {"dataset": "digits", "method": "simclr", "backbone": "tiny", "batch_size": 64}
+    with pytest.raises(ConfigError) as caught:
+        Plan({**base, **settings})
+    assert any(words in problem for problem in caught.value.problems), caught.value.problems
+
+
+def test_a_starved_memory_is_noted():
+    notes = {
+        arrival: Plan({"strategy": "er", "memory": "minred", "feature_on_arrival": arrival}).notes()
+        for arrival in (True, False)
+    }
+    assert not any("FIFO" in note for note in notes[True]) and any("FIFO" in note for note in notes[False])
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if "minred" in STRATEGIES[name].memories])
+def test_every_memory_remembers_what_the_network_made_of_an_image(strategy):
+    for memory in STRATEGIES[strategy].memories:
+        model = begun(strategy, memory=memory, mem_size=40)
+        steps(model, 2)
+        assert model.memory.seen[model.memory.slots].all(), memory
+        assert (model.memory.features[model.memory.slots].norm(dim=1) > 0).all(), memory
+
+
+def test_accumulated_batches_replay_different_images():
+    model = begun("er", memory="fifo", mem_size=40)
+    steps(model, 2)
+    drawn = []
+    for part in (0, 1):
+        model.progress = Progress(7, 8, 2, part)
+        drawn.append(model.draw(6).keys)
+    assert drawn[0].tolist() != drawn[1].tolist()
+
+
+def test_the_slow_network_begins_as_the_student_and_keeps_its_mode():
+    for bn in ("eval", "train"):
+        model = begun("aep", align_teacher_bn=bn)
+        with torch.no_grad():
+            for parameter in model.backbone.parameters():
+                parameter.add_(1.0)  # as if weights had been loaded
+        model.begin_task(0, None)
+        pairs = zip(model.slow.stages["backbone"].parameters(), model.backbone.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+        assert model.train().slow.training == (bn == "train")
