@@ -17,6 +17,11 @@ class Batch(NamedTuple):
         targets: class ids, (batch,), int64; -1 without a label. Objectives do not read them unless they say so.
         num_large: number of full-size views; they come first, the small crops of multi-crop follow.
         num_replay: the last so many images come from a memory, the others are the task's.
+        pixels: of a stream that passes once, the images of the stream themselves, (num_stream, 3, side, side), uint8;
+            None where images can be read again by their position.
+        origins: of a stream, the video, class or folder of each of its images, (num_stream,), int64; -1 where unknown.
+        first_pass: whether the images of the stream are seen for the first time.
+        last_pass: whether they are trained on for the last time.
     """
 
     index: Tensor
@@ -24,6 +29,10 @@ class Batch(NamedTuple):
     targets: Tensor
     num_large: int = 2
     num_replay: int = 0
+    pixels: Tensor | None = None
+    origins: Tensor | None = None
+    first_pass: bool = True
+    last_pass: bool = True
 
     def with_replay(self, index: Tensor, views: list[Tensor], targets: Tensor) -> Batch:
         """Return this batch followed by images from a memory (arguments as the attributes)."""

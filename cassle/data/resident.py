@@ -7,11 +7,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from cassle.data.augment import make_view
 from cassle.data.batch import Batch
-from cassle.data.centre import centre_view
-from cassle.data.parameters import draw
 from cassle.data.recipe import Recipe
+from cassle.data.views import ViewMaker
 from cassle.errors import ConfigError
 from cassle.randomness import generator
 
@@ -56,8 +54,9 @@ class ResidentLoader:
                 f"--batch_size {total}: task {task} has only {len(members)} images; use --batch_size "
                 f"{len(members) // world_size} or less."
             )
-        self.pixels, self.targets, self.members, self.recipes = pixels, targets, members, tuple(recipes)
-        self.num_large = sum(not recipe.local for recipe in self.recipes)
+        self.pixels, self.targets, self.members = pixels, targets, members
+        self.maker = ViewMaker(recipes, seed=seed, task=task)
+        self.num_large = self.maker.num_large
         self.batch_size, self.seed, self.task = batch_size, seed, task
         self.rank, self.world_size = rank, world_size
         self.step = 0  # the batch that comes next, counted from the start of the task
@@ -83,31 +82,22 @@ class ResidentLoader:
 
     def _make(self, step: int, index: Tensor) -> Batch:
         index = index.to(self.pixels.device, non_blocking=True)
-        return Batch(index, self._views(index, "augment", step), self.targets[index], self.num_large)
+        views = self.maker.views(self.pixels[index], "augment", step, self.rank)
+        return Batch(index, views, self.targets[index], self.num_large)
 
-    def _views(self, index: Tensor, purpose: str, step: int) -> list[Tensor]:
-        height, width = self.pixels.shape[-2:]
-        images = self.pixels[index]
-        views = []
-        for view, recipe in enumerate(self.recipes):
-            draws = generator(self.seed, purpose, self.task, step, view, self.rank)
-            parameters = draw(recipe, len(index), height, width, draws)
-            views.append(make_view(images, parameters, recipe))
-        return views
-
-    def views_of(self, index: Tensor, purpose: str) -> list[Tensor]:
+    def views_of(self, index: Tensor, purpose: str, pixels: Tensor | None = None) -> list[Tensor]:
         """Return freshly drawn views of any training images, for the batch that is being trained on.
 
         Args:
             index: positions in the training set, (batch,), int64, on the device of the pixels.
             purpose: what they are for; two purposes of one batch draw different views.
+            pixels: the images themselves, where they are not those of the training set.
         """
-        return self._views(index, purpose, self.step - 1)
+        return self.maker.views(self.pixels[index] if pixels is None else pixels, purpose, self.step - 1, self.rank)
 
-    def centre_of(self, index: Tensor) -> Tensor:
+    def centre_of(self, index: Tensor, pixels: Tensor | None = None) -> Tensor:
         """Return the evaluation view of any training images, (batch, 3, size, size)."""
-        largest = max(self.recipes, key=lambda recipe: recipe.size)
-        return centre_view(self.pixels[index], largest.size, largest.mean, largest.std)
+        return self.maker.centre(self.pixels[index] if pixels is None else pixels)
 
     def state_dict(self) -> dict[str, int]:
         """Return the position."""

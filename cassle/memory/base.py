@@ -14,6 +14,8 @@ from cassle.errors import ConfigError
 from cassle.memory.book import Book
 from cassle.memory.entries import Entries, checked, draw
 
+MOST_USES = 255  # the last bin of the histogram of uses
+
 
 class Memory(nn.Module):
     """Entries of the past in preallocated slots; a subclass says who enters and who leaves.
@@ -56,8 +58,10 @@ class Memory(nn.Module):
         self.payload_shape = None if payload_shape is None else tuple(payload_shape)
         self.register_buffer("keys", torch.full((size,), -1))
         self.register_buffer("targets", torch.full((size,), -1))
+        self.register_buffer("origins", torch.full((size,), -1))
         self.register_buffer("inserted", torch.full((size,), -1))  # number of the arrival; -1: the slot is empty
         self.register_buffer("uses", torch.zeros(size, dtype=torch.int64))
+        self.register_buffer("uses_of_the_gone", torch.zeros(MOST_USES + 1, dtype=torch.int64))
         self.register_buffer("seen", torch.zeros(size, dtype=torch.bool))
         self.register_buffer("features", torch.zeros(size, feature_dim) if feature_dim else None)
         shape = None if payload_shape is None else (size, *self.payload_shape)
@@ -109,6 +113,7 @@ class Memory(nn.Module):
         *,
         features: Tensor | None = None,
         payload: Tensor | None = None,
+        origins: Tensor | None = None,
         generator: torch.Generator,
     ) -> None:
         """Offer rows to the memory, in the order in which they were seen; every one counts as arrived.
@@ -118,12 +123,13 @@ class Memory(nn.Module):
             targets: labels, (rows,), -1 or None for none.
             features: (rows, feature_dim); without them an entry has no feature until its first ``update``.
             payload: (rows, *payload_shape) uint8; required in a memory with a payload.
+            origins: the video, class or folder of each, (rows,), -1 or None where unknown.
             generator: of the CPU; draws whatever the rule leaves to chance.
 
         Raises:
             ValueError: the parts differ in length, or do not fit the memory.
         """
-        rows = self._checked(Entries(keys, targets, features, payload))
+        rows = self._checked(Entries(keys, targets, features, payload, origins))
         if len(rows.keys):
             self._write(rows, *self._place(rows, generator))
 
@@ -138,6 +144,7 @@ class Memory(nn.Module):
         start = self.num_arrived
         where = self._on_device(slots)
         which = None if len(chosen) == len(rows.keys) else torch.tensor(chosen)
+        self._retire(where)
         self.inserted.index_copy_(0, where, self._on_device(start + chosen))
         self.uses.index_fill_(0, where, 0)
         self.seen.index_fill_(0, where, rows.features is not None)
@@ -152,6 +159,11 @@ class Memory(nn.Module):
         self._book.put(slots, start + chosen)
         self._arrived = start + len(rows.keys)
         self.arrived.fill_(self._arrived)
+
+    def _retire(self, where: Tensor) -> None:
+        """Count how often what leaves these slots was used; ``uses_of_the_gone`` is their histogram."""
+        filled = (self.inserted[where] >= 0).long()
+        self.uses_of_the_gone.index_add_(0, self.uses[where].clamp(max=MOST_USES), filled)
 
     def _stored(self, features: Tensor) -> Tensor:
         """Return features in the form in which they are kept."""
@@ -211,7 +223,7 @@ class Memory(nn.Module):
 
     def entries(self, slots: Tensor) -> Entries:
         """Return copies of what lies in these slots, (rows,) int64."""
-        parts = (self.keys, self.targets, self.features, self.payload)
+        parts = (self.keys, self.targets, self.features, self.payload, self.origins)
         return Entries(*(None if part is None else part[slots] for part in parts))
 
     @torch.no_grad()
@@ -228,7 +240,9 @@ class Memory(nn.Module):
 
     def _empty(self, slots: np.ndarray) -> None:
         where = self._on_device(slots)
-        for buffer, nothing in ((self.keys, -1), (self.targets, -1), (self.inserted, -1), (self.uses, 0)):
+        self._retire(where)
+        empty = ((self.keys, -1), (self.targets, -1), (self.origins, -1), (self.inserted, -1), (self.uses, 0))
+        for buffer, nothing in empty:
             buffer.index_fill_(0, where, nothing)
         self.seen.index_fill_(0, where, False)
         if self.features is not None:

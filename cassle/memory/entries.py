@@ -18,16 +18,18 @@ class Entries(NamedTuple):
         targets: labels, (rows,) int64, -1 for none.
         features: (rows, feature_dim) float32, None in a memory without features.
         payload: (rows, *payload_shape) uint8, None in a memory without payload.
+        origins: the video, class or folder that each comes from, (rows,) int64, -1 where unknown.
     """
 
     keys: Tensor
     targets: Tensor
     features: Tensor | None
     payload: Tensor | None
+    origins: Tensor | None = None
 
 
 def checked(rows: Entries, *, feature_dim: int, payload_shape: Sequence[int] | None) -> Entries:
-    """Return the rows with targets (-1 where none were given), if they fit a memory.
+    """Return the rows with targets and origins (-1 where none were given), if they fit a memory.
 
     Raises:
         ValueError: the parts differ in length, or do not fit the memory.
@@ -35,11 +37,14 @@ def checked(rows: Entries, *, feature_dim: int, payload_shape: Sequence[int] | N
     number = len(rows.keys)
     if rows.targets is None:
         rows = rows._replace(targets=torch.full((number,), -1))
+    if rows.origins is None:
+        rows = rows._replace(origins=torch.full((number,), -1))
     if rows.features is not None and not feature_dim:
         raise ValueError("features for a memory without them: make it with feature_dim.")
     if (rows.payload is None) != (payload_shape is None):
         raise ValueError("payload: give it exactly when the memory was made with a payload_shape.")
-    shapes = {"keys": (), "targets": (), "features": (feature_dim,), "payload": tuple(payload_shape or ())}
+    numbers = dict.fromkeys(("keys", "targets", "origins"), ())
+    shapes = {**numbers, "features": (feature_dim,), "payload": tuple(payload_shape or ())}
     for name, values in rows._asdict().items():
         if values is not None and tuple(values.shape) != (number, *shapes[name]):
             raise ValueError(f"{name} of shape {tuple(values.shape)}: must be {(number, *shapes[name])}.")

@@ -40,10 +40,10 @@ class ViewSource(Protocol):
     batch_size: int
     num_large: int
 
-    def views_of(self, index: Tensor, purpose: str) -> list[Tensor]:
-        """Return freshly drawn views of images, each (batch, 3, size, size)."""
+    def views_of(self, index: Tensor, purpose: str, pixels: Tensor | None = None) -> list[Tensor]:
+        """Return freshly drawn views of images, each (batch, 3, size, size); given as uint8 or by their positions."""
 
-    def centre_of(self, index: Tensor) -> Tensor:
+    def centre_of(self, index: Tensor, pixels: Tensor | None = None) -> Tensor:
         """Return the evaluation view of images, (batch, 3, size, size)."""
 
 

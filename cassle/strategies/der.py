@@ -46,6 +46,6 @@ class DER(Memorising):
         past = self.draw(self.replay_batch_size)  # before this batch arrives
         terms = super().losses(batch, out)
         if past is not None:
-            feats = self.backbone(self.images.views_of(past.keys, "replay")[0])
+            feats = self.backbone(self.views_of(past)[0])
             terms["der"] = self.alpha_der * functional.mse_loss(feats.float(), past.features)
         return terms

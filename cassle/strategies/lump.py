@@ -50,5 +50,5 @@ class LUMP(Memorising):
         if past is None:
             return batch
         share = self.share()
-        views = self.images.views_of(past.keys, "replay")
+        views = self.views_of(past)
         return batch._replace(views=[share * a + (1 - share) * b for a, b in zip(batch.views, views, strict=True)])

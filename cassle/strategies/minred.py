@@ -55,20 +55,20 @@ class MinRedReplay(Memorising):
     def compose_batch(self, batch: Batch) -> Batch:
         """Let the batch arrive; return a batch drawn from the memory instead."""
         batch = super().compose_batch(batch)
-        if self.memorises:
+        if self.memorises and batch.first_pass and batch.num_stream:
             self.arrive(batch, self._on_arrival(batch) if self.memory.feature_on_arrival else batch.targets)
         number = min(self.drawn_of(len(batch.index)), len(self.memory) // number_of_processes())
         past = self.draw(number)
         if past is None:
             return batch
-        views = self.images.views_of(past.keys, "replay")
+        views = self.views_of(past)
         return Batch(past.keys, views, past.targets, batch.num_large, num_replay=number)
 
     @torch.no_grad()
     def _on_arrival(self, batch: Batch) -> Tensor:
         """Return the projections of the images themselves, by an extra pass in which no statistics move."""
         with in_mode(self, training=False):
-            return self(self.images.centre_of(batch.index))["z"].float()
+            return self(self.images.centre_of(batch.index, batch.pixels))["z"].float()
 
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         """The objective on what was drawn; then what is kept of it is refreshed."""

@@ -110,17 +110,25 @@ class Memorising(Strategy):
         self.drawn = self.recalled = None
         return super().compose_batch(batch)
 
+    def views_of(self, past: Entries) -> list[Tensor]:
+        """Return freshly drawn views of images of the past."""
+        return self.images.views_of(past.keys, "replay", past.payload)
+
     @property
     def memorises(self) -> bool:
-        """Whether the images of this step arrive in the memory."""
+        """Whether images arrive in the memory in this epoch; those of a stream, which has one, always do."""
         return self.memory_insert == "every_epoch" or self.progress.epoch < 1
 
     def arrive(self, batch: Batch, features: Tensor) -> None:
         """Keep the task's images of this batch, of all processes, with their ``features`` (num_stream, stored_dim)."""
         index, targets = batch.index[: batch.num_stream], batch.targets[: batch.num_stream]
         known = gather_exact(features) if self.memory.feature_on_arrival else None
-        draws = self.draws("memory")
-        self.memory.insert(gather_exact(index), gather_exact(targets), features=known, generator=draws)
+        parts = {"features": known, "payload": _gathered(batch.pixels), "origins": _gathered(batch.origins)}
+        rows = {"keys": gather_exact(index), "targets": gather_exact(targets), **parts}
+        if batch.pixels is not None:  # an image that did not decode has a copy of another one in its place
+            good = rows["keys"] >= 0
+            rows = {name: part if part is None else part[good] for name, part in rows.items()}
+        self.memory.insert(**rows, generator=self.draws("memory"))
 
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         """After the loss, refresh what is kept of replayed images, and let those of the task arrive."""
@@ -128,9 +136,13 @@ class Memorising(Strategy):
         features = self.stored(out)
         if batch.num_replay:
             self.memory.update(self.drawn, gather_exact(features[batch.num_stream :]))
-        if self.memorises:
+        if self.memorises and batch.last_pass:
             self.arrive(batch, features[: batch.num_stream])
         return terms
+
+
+def _gathered(part: Tensor | None) -> Tensor | None:
+    return None if part is None else gather_exact(part)
 
 
 class ExperienceReplay(Memorising):
@@ -157,4 +169,4 @@ class ExperienceReplay(Memorising):
         past = self.draw(self.replay_batch_size)
         if past is None:
             return batch
-        return batch.with_replay(past.keys, self.images.views_of(past.keys, "replay"), past.targets)
+        return batch.with_replay(past.keys, self.views_of(past), past.targets)

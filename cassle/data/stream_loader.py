@@ -1,0 +1,206 @@
+"""Batches from a stream: every image arrives once, is trained on some times, and is never read again."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cassle.data.batch import Batch
+from cassle.data.recipe import Recipe
+from cassle.data.streams import Chunk, Stream, shard
+from cassle.data.views import ViewMaker
+from cassle.errors import ConfigError
+
+
+class StreamLoader:
+    """The steps of a run over a stream: a batch of the stream arrives, and ``num_updates`` steps are taken on it.
+
+    With ``payload`` the images themselves travel with the batch, and whatever wants one of them later (a memory) keeps
+    it: no position is read twice, but for what was read ahead when a run was killed. Without, the stream is an order
+    over a data set that lies on the device (``pixels``), and images are looked up by their number in it.
+
+    Decoding runs ahead by ``depth`` batches in a thread. Views are made when their step comes, from draws that are a
+    function of the step; so the state is the step, and with ``payload`` the images of the batch at hand.
+
+    Args:
+        stream: what arrives.
+        recipes: one per view.
+        batch_size: images that arrive at a time, per process.
+        num_updates: K, steps for each batch that arrives.
+        num_batches: batches of the stream, of all processes together; default: as many as are whole in its length.
+        warm_up: batches that arrive before the first step, see :meth:`ahead`.
+        seed: seed of the run.
+        depth: batches that are read ahead.
+        device: where batches go.
+        pixels: (n, 3, side, side), uint8: of index mode, the data set.
+        targets: its class ids, (n,), int64.
+
+    Raises:
+        ConfigError: the stream has not one whole batch, or no end and no ``num_batches``.
+    """
+
+    members = torch.empty(0, dtype=torch.int64)  # a stream has no tasks
+
+    def __init__(
+        self,
+        stream: Stream,
+        recipes: Sequence[Recipe],
+        *,
+        batch_size: int,
+        seed: int,
+        num_updates: int = 1,
+        num_batches: int | None = None,
+        warm_up: int = 0,
+        depth: int = 2,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+        pixels: Tensor | None = None,
+        targets: Tensor | None = None,
+    ) -> None:
+        self.stream, self.batch_size, self.num_updates, self.warm_up = stream, batch_size, num_updates, warm_up
+        self.maker, self.depth, self.device = ViewMaker(recipes, seed=seed, task=0), depth, torch.device(device)
+        self.num_large, self.pixels = self.maker.num_large, pixels
+        self.targets = torch.empty(0, dtype=torch.int64) if targets is None else targets
+        self._asked = num_batches
+        self.step = 0  # the step that comes next
+        self.skipped: list[str] = []  # what did not decode, each name once
+        self.num_skipped = 0
+        self._chunk: Chunk | None = None  # with payload, the batch at hand
+        self.deal(rank, world_size)
+
+    def deal(self, rank: int, world_size: int) -> None:
+        """Take the part of process ``rank`` of each batch of ``world_size`` processes."""
+        self.rank, self.world_size = rank, world_size
+        whole = self.batch_size * world_size
+        if self._asked is None and self.stream.length is None:
+            raise ConfigError("--stream_length: missing; this stream has no end. Say after how many samples to stop.")
+        there = None if self.stream.length is None else self.stream.length // whole
+        self.num_batches = there if self._asked is None else min(self._asked, there or self._asked)
+        if self.num_batches <= self.warm_up:
+            raise ConfigError(
+                f"--batch_size {self.batch_size}: the stream has {self.stream.length} samples, which is not one batch "
+                f"for {world_size} process(es) after {self.warm_up} of warm-up; use a smaller one."
+            )
+
+    def __len__(self) -> int:
+        """Number of steps: as many as K passes over the stream have."""
+        return self.num_batches * self.num_updates
+
+    @property
+    def payload(self) -> bool:
+        """Whether images travel with their batch."""
+        return self.pixels is None
+
+    @property
+    def position(self) -> int:
+        """Samples of the stream that have arrived, of all processes, when the step at hand is done."""
+        arrived = self.warm_up + -(-self.step // self.num_updates)
+        return min(arrived, self.num_batches) * self.batch_size * self.world_size
+
+    # The stream -----------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the rest of the steps."""
+        first, at_hand = divmod(self.step, self.num_updates)
+        chunks = self._ahead(self.warm_up + first + bool(at_hand and self.payload and self._chunk is not None))
+        for number in range(first, self.num_batches):
+            known = at_hand and self.payload and self._chunk is not None
+            chunk = self._chunk if known else next(chunks)
+            self._chunk = chunk if self.payload else None
+            for turn in range(at_hand, self.num_updates):
+                self.step = number * self.num_updates + turn + 1  # before the yield: a state saved meanwhile is past it
+                if turn + 1 == self.num_updates:
+                    self._chunk = None
+                yield self._batch(chunk, turn)
+            at_hand = 0
+
+    def ahead(self) -> Iterator[Batch]:
+        """Yield the batches of the warm-up, whose images arrive before the first step; without views."""
+        for number in range(self.warm_up):
+            yield self._batch(self._read(number), 0, views=False)
+
+    def _ahead(self, number: int) -> Iterator[Chunk | Tensor | None]:
+        """Yield the batches of the stream from ``number`` on, read ahead in one thread; None when it is exhausted."""
+        with ThreadPoolExecutor(1) as thread:
+            waiting: deque[Future] = deque()
+            while True:
+                while len(waiting) <= self.depth:
+                    waiting.append(thread.submit(self._read, number))
+                    number += 1
+                yield waiting.popleft().result()
+
+    def _read(self, number: int) -> Chunk | Tensor | None:
+        if number >= self.num_batches:
+            return None
+        start, count = shard(number * self.batch_size * self.world_size, self.rank, self.world_size, self.batch_size)
+        if not self.payload:
+            return self.stream.index(start, count)
+        return self.stream.read(start, count)
+
+    # Batches --------------------------------------------------------------------------------------------------------
+
+    def _batch(self, chunk: Chunk | Tensor | None, turn: int, *, views: bool = True) -> Batch:
+        passes = {"first_pass": turn == 0, "last_pass": turn + 1 == self.num_updates}
+        if chunk is None:
+            nothing = torch.empty(0, dtype=torch.int64, device=self.device)
+            return Batch(nothing, [], nothing, self.num_large, **passes)
+        if isinstance(chunk, Tensor):
+            index = chunk.to(self.pixels.device, non_blocking=True)
+            pixels, targets, origins, kept = self.pixels[index], self.targets[index], self.targets[index], None
+        else:
+            index, pixels, targets, origins = (self._there(part) for part in self._whole(chunk, turn))
+            kept = pixels
+        made = self.maker.views(pixels, "augment", self.step, self.rank) if views else []
+        return Batch(index, made, targets, self.num_large, 0, kept, origins, **passes)
+
+    def _there(self, part: Tensor) -> Tensor:
+        return part.to(self.device, non_blocking=True)
+
+    def _whole(self, chunk: Chunk, turn: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return a batch of full size: in the place of what did not decode, copies of the others with position -1.
+
+        Batches of different sizes could not be gathered from several processes. A memory does not take the copies.
+        """
+        lost = self.batch_size - len(chunk.positions)
+        if lost and turn == 0:
+            self.num_skipped += lost
+            self.skipped = list(dict.fromkeys([*self.skipped, *chunk.skipped]))
+        if not lost:
+            return chunk.positions, chunk.pixels, chunk.targets, chunk.origins
+        nothing = torch.full((lost,), -1)
+        if not len(chunk.positions):  # not one of them: grey images, so that this process keeps step with the others
+            grey = torch.full((lost, 3, self.stream.side, self.stream.side), 128, dtype=torch.uint8)
+            return nothing, grey, nothing, nothing
+        copies = torch.arange(lost) % len(chunk.positions)
+        parts = (nothing, chunk.pixels[copies], nothing, nothing)
+        own = (chunk.positions, chunk.pixels, chunk.targets, chunk.origins)
+        return tuple(torch.cat(pair) for pair in zip(own, parts, strict=True))
+
+    def views_of(self, index: Tensor, purpose: str, pixels: Tensor | None = None) -> list[Tensor]:
+        """Return freshly drawn views of images, given as uint8 or (in index mode) by their numbers."""
+        return self.maker.views(self._found(index, pixels), purpose, self.step, self.rank)
+
+    def centre_of(self, index: Tensor, pixels: Tensor | None = None) -> Tensor:
+        """Return the evaluation view of images, (batch, 3, size, size)."""
+        return self.maker.centre(self._found(index, pixels))
+
+    def _found(self, index: Tensor, pixels: Tensor | None) -> Tensor:
+        if pixels is None and self.payload:
+            raise ValueError("a stream that passes once cannot be asked for an image by its position.")
+        return self.pixels[index] if pixels is None else pixels
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position, what was skipped, and with payload the images of the batch at hand."""
+        chunk = None if self._chunk is None else self._chunk._asdict()
+        return {"step": self.step, "skipped": self.skipped, "num_skipped": self.num_skipped, "chunk": chunk}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue at a saved position."""
+        self.step, self.skipped, self.num_skipped = state["step"], state["skipped"], state["num_skipped"]
+        self._chunk = None if state["chunk"] is None else Chunk(**state["chunk"])

@@ -1,0 +1,121 @@
+"""Batches of a stream: which samples, how often, in which order; and what a killed run continues with."""
+
+import pytest
+import torch
+
+from cassle.data.orders import class_sequential, in_order
+from cassle.data.recipe import Recipe
+from cassle.data.stream_loader import StreamLoader
+from cassle.data.streams import ArrayStream, Chunk, Stream
+from cassle.errors import ConfigError
+
+PIXELS = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+TARGETS = torch.arange(40) // 10
+RECIPES = [Recipe(size=8, mean=(0.5,) * 3, std=(0.25,) * 3, brightness=0.4)] * 2
+
+
+class Holes(Stream):
+    """Forty samples, of which some do not decode; remembers what was read."""
+
+    side, length = 8, 40
+
+    def __init__(self, bad=()):
+        self.bad, self.read_ = set(bad), []
+
+    def read(self, start, count):
+        positions = [p for p in range(start, min(start + count, self.length)) if p not in self.bad]
+        self.read_ += range(start, min(start + count, self.length))
+        index = torch.tensor(positions, dtype=torch.int64)
+        bad = [f"{p}: torn" for p in range(start, start + count) if p in self.bad]
+        return Chunk(index, PIXELS[index], TARGETS[index], index // 8, bad)
+
+
+def loader(stream=None, **settings):
+    settings = {"batch_size": 4, "seed": 3, **settings}
+    return StreamLoader(stream or Holes(), RECIPES, **settings)
+
+
+def test_every_sample_arrives_once_and_is_seen_k_times():
+    stream = Holes()
+    made = loader(stream, num_updates=3)
+    batches = list(made)
+    assert len(batches) == len(made) == 30 and sorted(stream.read_) == list(range(40))
+    assert [b.index.tolist() for b in batches[::3]] == [list(range(i, i + 4)) for i in range(0, 40, 4)]
+    for a, b, c in zip(batches[::3], batches[1::3], batches[2::3], strict=True):
+        assert torch.equal(a.index, c.index) and torch.equal(a.pixels, b.pixels)
+        assert not torch.equal(a.views[0], b.views[0]) and not torch.equal(a.views[0], a.views[1])
+        assert [x.first_pass for x in (a, b, c)] == [True, False, False]
+        assert [x.last_pass for x in (a, b, c)] == [False, False, True]
+    assert batches[3].origins.tolist() == [0, 0, 0, 0] and batches[3].targets.tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("updates", [1, 3])
+@pytest.mark.parametrize("stop", [1, 4, 5, 29])
+def test_a_continued_run_sees_what_an_uninterrupted_one_sees(updates, stop):
+    stop = min(stop, 10 * updates - 1)
+    whole = list(loader(num_updates=updates))
+    first = loader(num_updates=updates)
+    batches = iter(first)
+    for _ in range(stop):
+        next(batches)
+    state = first.state_dict()
+    stream = Holes()
+    second = loader(stream, num_updates=updates)
+    second.load_state_dict(state)
+    rest = list(second)
+    assert len(rest) == len(whole) - stop
+    for found, wanted in zip(rest, whole[stop:], strict=True):
+        assert torch.equal(found.index, wanted.index) and torch.equal(found.views[0], wanted.views[0])
+        assert (found.first_pass, found.last_pass) == (wanted.first_pass, wanted.last_pass)
+    assert min(stream.read_, default=40) == -(-stop // updates) * 4  # the batch at hand is not read again
+
+
+def test_what_does_not_decode_is_counted_and_replaced_by_copies_that_no_memory_takes():
+    made = loader(Holes({1, 2, *range(8, 12)}))
+    first, _, third, *_ = made
+    assert first.index.tolist() == [0, 3, -1, -1]
+    assert torch.equal(first.pixels[2:], first.pixels[:2]) and first.targets[2:].tolist() == [-1, -1]
+    assert third.index.tolist() == [-1] * 4 and (third.pixels == 128).all()
+    assert made.num_skipped == 6 and made.skipped == [f"{p}: torn" for p in (1, 2, 8, 9, 10, 11)]
+
+
+def test_index_mode_looks_images_up():
+    stream = ArrayStream(PIXELS, TARGETS, class_sequential(TARGETS, run=4, seed=0))
+    made = loader(stream, pixels=PIXELS, targets=TARGETS, num_batches=5)
+    batches = list(made)
+    assert len(batches) == 5 and all(len(b.targets.unique()) == 1 and b.pixels is None for b in batches)
+    index = torch.tensor([5, 6])
+    assert torch.equal(made.centre_of(index), made.centre_of(index, PIXELS[index]))
+    with pytest.raises(ValueError, match="passes once"):
+        loader().views_of(index, "replay")
+
+
+def test_two_processes_share_a_batch_in_consecutive_chunks():
+    parts = [list(loader(rank=rank, world_size=2)) for rank in (0, 1)]
+    for step, (a, b) in enumerate(zip(*parts, strict=True)):
+        assert torch.cat([a.index, b.index]).tolist() == list(range(8 * step, 8 * step + 8))
+        assert not torch.equal(a.views[0], b.views[0])
+
+
+def test_a_warm_up_arrives_before_the_first_step_and_the_rest_goes_on_without_a_stream():
+    made = loader(warm_up=3, num_updates=2)
+    assert [b.index.tolist() for b in made.ahead()] == [list(range(i, i + 4)) for i in (0, 4, 8)]
+    batches = list(made)
+    assert len(batches) == 20 and batches[0].index.tolist() == [12, 13, 14, 15]
+    assert [b.num_stream for b in batches] == [4] * 14 + [0] * 6
+
+
+def test_position():
+    made = loader(num_updates=2)
+    positions = []
+    for _ in made:
+        positions.append(made.position)
+    assert positions == [4 * (step // 2 + 1) for step in range(20)]
+
+
+def test_an_endless_stream_needs_a_length():
+    endless = ArrayStream(PIXELS, TARGETS, in_order(40, epochs=None))
+    with pytest.raises(ConfigError, match="--stream_length: missing"):
+        loader(endless, pixels=PIXELS)
+    with pytest.raises(ConfigError, match="--batch_size 50: the stream has 40 samples"):
+        loader(batch_size=50)
