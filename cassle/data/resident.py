@@ -99,6 +99,10 @@ class ResidentLoader:
         """Return the evaluation view of any training images, (batch, 3, size, size)."""
         return self.maker.centre(self.pixels[index] if pixels is None else pixels)
 
+    def ahead(self) -> Iterator[Batch]:
+        """Yield nothing: a task has no warm-up of a memory."""
+        return iter(())
+
     def state_dict(self) -> dict[str, int]:
         """Return the position."""
         return {"step": self.step}

@@ -69,6 +69,7 @@ class StreamLoader:
         self.targets = torch.empty(0, dtype=torch.int64) if targets is None else targets
         self._asked = num_batches
         self.step = 0  # the step that comes next
+        self._source: tuple[int, Iterator] | None = None  # the number of the batch that comes next, and where from
         self.skipped: list[str] = []  # what did not decode, each name once
         self.num_skipped = 0
         self._chunk: Chunk | None = None  # with payload, the batch at hand
@@ -87,10 +88,21 @@ class StreamLoader:
                 f"--batch_size {self.batch_size}: the stream has {self.stream.length} samples, which is not one batch "
                 f"for {world_size} process(es) after {self.warm_up} of warm-up; use a smaller one."
             )
+        self.part(0, self.total_steps)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole stream: as many as K passes over it have."""
+        return self.num_batches * self.num_updates
+
+    def part(self, start: int, stop: int) -> None:
+        """Be the steps from ``start`` to before ``stop``; both multiples of ``num_updates``."""
+        self.start, self.stop = start, stop
+        self.step = start
 
     def __len__(self) -> int:
-        """Number of steps: as many as K passes over the stream have."""
-        return self.num_batches * self.num_updates
+        """Number of steps of this part."""
+        return self.stop - self.start
 
     @property
     def payload(self) -> bool:
@@ -106,12 +118,11 @@ class StreamLoader:
     # The stream -----------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the rest of the steps."""
+        """Yield the rest of the steps of this part."""
         first, at_hand = divmod(self.step, self.num_updates)
-        chunks = self._ahead(self.warm_up + first + bool(at_hand and self.payload and self._chunk is not None))
-        for number in range(first, self.num_batches):
+        for number in range(first, self.stop // self.num_updates):
             known = at_hand and self.payload and self._chunk is not None
-            chunk = self._chunk if known else next(chunks)
+            chunk = self._chunk if known else self._next(self.warm_up + number)
             self._chunk = chunk if self.payload else None
             for turn in range(at_hand, self.num_updates):
                 self.step = number * self.num_updates + turn + 1  # before the yield: a state saved meanwhile is past it
@@ -123,7 +134,15 @@ class StreamLoader:
     def ahead(self) -> Iterator[Batch]:
         """Yield the batches of the warm-up, whose images arrive before the first step; without views."""
         for number in range(self.warm_up):
-            yield self._batch(self._read(number), 0, views=False)
+            yield self._batch(self._next(number), 0, views=False)
+
+    def _next(self, number: int) -> Chunk | Tensor | None:
+        """Return a batch of the stream; those that were read ahead are not read again."""
+        if self._source is None or self._source[0] != number:
+            self._source = number, self._ahead(number)
+        source = self._source[1]
+        self._source = number + 1, source
+        return next(source)
 
     def _ahead(self, number: int) -> Iterator[Chunk | Tensor | None]:
         """Yield the batches of the stream from ``number`` on, read ahead in one thread; None when it is exhausted."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -24,17 +25,27 @@ class Handoff:
     Attributes:
         weights: state dict of the model, with what lived for that task only.
         probes: state dicts of the online probes by network.
+        carried: of a stream, what goes on besides: the optimizer's state and the loader's.
     """
 
     weights: Weights
     probes: dict[str, Weights]
+    carried: dict[str, Any] = field(default_factory=dict)
 
 
-def write(path: Path, plan: Plan, task: int, model: SSLMethod, probes: dict[str, Weights]) -> str:
+def write(
+    path: Path,
+    plan: Plan,
+    task: int,
+    model: SSLMethod,
+    probes: dict[str, Weights],
+    carried: dict[str, Any] | None = None,
+) -> str:
     """Write the hand-off of a task, with what is needed to rebuild the encoder from it; return its digest."""
     content = {
         "state_dict": _on_cpu(model.state_dict()),
         "probes": {network: _on_cpu(weights) for network, weights in probes.items()},
+        **({"carried": carried} if carried else {}),
         "cassle": {
             "config": plan.config(),
             "fingerprint": fingerprint(plan.config()),
@@ -70,4 +81,4 @@ def read(path: Path, plan: Plan, digest: str | None = None) -> Handoff:
         raise CheckpointError(f"{path}: has no state_dict; it is not a checkpoint of cassle.")
     if is_upstream(content):
         return Handoff(upstream_state(content["state_dict"], plan.build_model()), {})
-    return Handoff(content["state_dict"], content.get("probes", {}))
+    return Handoff(content["state_dict"], content.get("probes", {}), content.get("carried", {}))

@@ -122,8 +122,12 @@ class Plan:
         """Return every setting as plain data."""
         return plain(self.values)
 
-    def build_model(self) -> SSLMethod:
-        """Return a freshly initialised model; the same for the same seed, with or without a distiller."""
+    def build_model(self, side: int | None = None) -> SSLMethod:
+        """Return a freshly initialised model; the same for the same seed, with or without a distiller.
+
+        Args:
+            side: of the images themselves that a memory keeps, in pixels; None: it keeps their positions.
+        """
         kind = model_class(self.method, self.distiller, self.strategy)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(self.run.seed, "init"))
@@ -132,7 +136,12 @@ class Plan:
             model = kind(backbone, self.optimization, **self.schema.arguments(kind, self.values))
             if self.memory:
                 memory = MEMORIES[self.memory]
-                model.memory = memory(model.mem_size, model.stored_dim, **self.schema.arguments(memory, self.values))
+                model.memory = memory(
+                    model.mem_size,
+                    model.stored_dim,
+                    side and (3, side, side),
+                    **self.schema.arguments(memory, self.values),
+                )
         return model.to(memory_format=torch.channels_last) if self.training.channels_last else model
 
     def notes(self) -> list[str]:

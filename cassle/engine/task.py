@@ -13,6 +13,7 @@ from torch import nn
 from cassle import processes
 from cassle.data.module import TaskImages
 from cassle.data.resident import ResidentLoader
+from cassle.data.stream_loader import StreamLoader
 from cassle.engine.callbacks import Checkpointing, MetricsTable, ProgressBar, Seeding, on_a_terminal
 from cassle.engine.handoff import Handoff, Weights
 from cassle.engine.interruption import Interruption
@@ -75,13 +76,32 @@ def train_task(
     callbacks = [Seeding(plan.run.seed, task), *probes, table, checkpointing, *bar]
     trainer = settings.make_trainer(folder, callbacks, progress_bar=bool(bar))
     loader.deal(trainer.global_rank, trainer.world_size)
+    fit(trainer, model, loader, last, interruption)
+    _end(plan, model, trainer)
+    return Trained(model, {probe.network: probe.probe.state_dict() for probe in probes}, trainer)
+
+
+def fit(
+    trainer: pl.Trainer, model: SSLMethod, loader: ResidentLoader | StreamLoader, last: Path, interruption: Interruption
+) -> None:
+    """Train, from ``last`` if it is there; leave with its exit code if a signal came.
+
+    Raises:
+        SystemExit: SIGTERM or Ctrl-C came.
+    """
     interruption.training = True
     trainer.fit(model, loader, ckpt_path=last if last.is_file() else None, weights_only=True)
     interruption.training = False
     if interruption.requested:
         interruption.exit()
-    _end(plan, model, trainer)
-    return Trained(model, {probe.network: probe.probe.state_dict() for probe in probes}, trainer)
+
+
+def agree_on_statistics(model: SSLMethod) -> None:
+    """Give every process the first one's batch statistics: each has seen other batches."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            for buffer in module.buffers():
+                buffer.copy_(from_the_first(buffer))
 
 
 def _end(plan: Plan, model: SSLMethod, trainer: pl.Trainer) -> None:
@@ -89,16 +109,15 @@ def _end(plan: Plan, model: SSLMethod, trainer: pl.Trainer) -> None:
     model.to(plan.training.device)  # Lightning has put it on the CPU
     steps = int(trainer.estimated_stepping_batches)
     model.progress = Progress.of(steps, plan.training.max_epochs).at(steps)
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase):  # each process has seen other batches
-            for buffer in module.buffers():
-                buffer.copy_(from_the_first(buffer))
+    agree_on_statistics(model)
     model.end_task()
 
 
-def fresh_model(plan: Plan, images: TaskImages, loader: ResidentLoader | None = None) -> SSLMethod:
-    """Return the model of a run as it is before task 0, settled in its data."""
-    model = plan.build_model()
+def fresh_model(
+    plan: Plan, images: TaskImages, loader: ResidentLoader | StreamLoader | None = None, *, side: int | None = None
+) -> SSLMethod:
+    """Return the model of a run as it is before task 0, settled in its data; ``side``: of images kept in a memory."""
+    model = plan.build_model(side)
     model.settle(
         seed=plan.run.seed,
         num_train=len(images.train.targets),

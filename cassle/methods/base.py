@@ -43,6 +43,9 @@ class ViewSource(Protocol):
     def views_of(self, index: Tensor, purpose: str, pixels: Tensor | None = None) -> list[Tensor]:
         """Return freshly drawn views of images, each (batch, 3, size, size); given as uint8 or by their positions."""
 
+    def ahead(self) -> Iterable[Batch]:
+        """Yield the batches that arrive before the first step, without views."""
+
     def centre_of(self, index: Tensor, pixels: Tensor | None = None) -> Tensor:
         """Return the evaluation view of images, (batch, 3, size, size)."""
 
@@ -103,6 +106,7 @@ class SSLMethod(pl.LightningModule):
         self.guard = FiniteGuard()
         self.current_task = 0
         self.progress = Progress()
+        self.first_step, self.planned_steps, self.carried_optimizer = 0, None, None
         self.settle()
 
     def settle(
@@ -201,6 +205,7 @@ class SSLMethod(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | dict[str, Tensor]]:
         """Sum the terms; the guard looks at them while the backward pass runs."""
         batch = self.compose_batch(batch)
+        self.num_stream = batch.num_stream  # for the table of a stream
         terms = self.losses(batch, self.forward_views(batch.views))
         self.guard.watch(terms, batch.index)
         loss = torch.stack(list(terms.values())).sum()
@@ -214,21 +219,31 @@ class SSLMethod(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set position and learning rate: pure functions of the step, so there is no scheduler state to lose."""
-        self.progress = self._plan.at(self.global_step, batch_idx % self.trainer.accumulate_grad_batches)
+        self.progress = self._plan.at(self.steps_taken, batch_idx % self.trainer.accumulate_grad_batches)
         self.optimization.set_lr(
-            self.trainer.optimizers[0], self.global_step, self._plan.total_steps, self._plan.steps_per_epoch
+            self.trainer.optimizers[0], self.steps_taken, self._plan.total_steps, self._plan.steps_per_epoch
         )
         if batch_idx == 0:  # on_train_epoch_start is not called for every way to resume
             self.begin_epoch(self.trainer.current_epoch)
 
     def on_train_start(self) -> None:
         """Read the plan of this task from the trainer once."""
-        self._plan = Progress.of(int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs)
+        steps = self.planned_steps or int(self.trainer.estimated_stepping_batches)
+        self._plan = Progress.of(steps, self.trainer.max_epochs)
 
     def optimizer_step(self, *args, **kwargs) -> None:
         """Step, then call ``after_step``: in here, so that a checkpoint saved at the end of the batch has both."""
         super().optimizer_step(*args, **kwargs)
-        self.after_step(self.global_step + 1, self._plan.total_steps)
+        self.after_step(self.steps_taken + 1, self._plan.total_steps)
+
+    @property
+    def steps_taken(self) -> int:
+        """Optimizer steps of the task, or of the stream, of which this training may be a part."""
+        return self.first_step + self.global_step
+
+    def go_on(self, first_step: int, planned_steps: int, optimizer: Mapping[str, Any] | None) -> None:
+        """Train a part of a stream: from ``first_step`` of ``planned_steps`` on, with this state of the optimizer."""
+        self.first_step, self.planned_steps, self.carried_optimizer = first_step, planned_steps, optimizer
 
     def parameter_groups(self) -> list[dict]:
         """Return the optimizer's groups; every trainable parameter exactly once."""
@@ -236,4 +251,7 @@ class SSLMethod(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Build the optimizer for the batch that all processes and accumulated batches make together."""
-        return self.optimization.build(self.parameter_groups())
+        optimizer = self.optimization.build(self.parameter_groups())
+        if self.carried_optimizer is not None:
+            optimizer.load_state_dict(self.carried_optimizer)
+        return optimizer

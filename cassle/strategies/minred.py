@@ -55,14 +55,20 @@ class MinRedReplay(Memorising):
     def compose_batch(self, batch: Batch) -> Batch:
         """Let the batch arrive; return a batch drawn from the memory instead."""
         batch = super().compose_batch(batch)
+        if self.progress.step == 0 and self.progress.part == 0:
+            for turn, early in enumerate(self.images.ahead(), start=1):
+                self._let_in(early, turn)
         if self.memorises and batch.first_pass and batch.num_stream:
-            self.arrive(batch, self._on_arrival(batch) if self.memory.feature_on_arrival else batch.targets)
-        number = min(self.drawn_of(len(batch.index)), len(self.memory) // number_of_processes())
+            self._let_in(batch)
+        number = min(self.drawn_of(self.images.batch_size), len(self.memory) // number_of_processes())
         past = self.draw(number)
         if past is None:
             return batch
         views = self.views_of(past)
         return Batch(past.keys, views, past.targets, batch.num_large, num_replay=number)
+
+    def _let_in(self, batch: Batch, turn: int = 0) -> None:
+        self.arrive(batch, self._on_arrival(batch) if self.memory.feature_on_arrival else batch.targets, turn)
 
     @torch.no_grad()
     def _on_arrival(self, batch: Batch) -> Tensor:

@@ -119,8 +119,11 @@ class Memorising(Strategy):
         """Whether images arrive in the memory in this epoch; those of a stream, which has one, always do."""
         return self.memory_insert == "every_epoch" or self.progress.epoch < 1
 
-    def arrive(self, batch: Batch, features: Tensor) -> None:
-        """Keep the task's images of this batch, of all processes, with their ``features`` (num_stream, stored_dim)."""
+    def arrive(self, batch: Batch, features: Tensor, turn: int = 0) -> None:
+        """Keep the task's images of this batch, of all processes, with their ``features`` (num_stream, stored_dim).
+
+        Of several batches that arrive in one step each has its ``turn``.
+        """
         index, targets = batch.index[: batch.num_stream], batch.targets[: batch.num_stream]
         known = gather_exact(features) if self.memory.feature_on_arrival else None
         parts = {"features": known, "payload": _gathered(batch.pixels), "origins": _gathered(batch.origins)}
@@ -128,7 +131,7 @@ class Memorising(Strategy):
         if batch.pixels is not None:  # an image that did not decode has a copy of another one in its place
             good = rows["keys"] >= 0
             rows = {name: part if part is None else part[good] for name, part in rows.items()}
-        self.memory.insert(**rows, generator=self.draws("memory"))
+        self.memory.insert(**rows, generator=self.draws("memory", *([turn] if turn else [])))
 
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         """After the loss, refresh what is kept of replayed images, and let those of the task arrive."""
