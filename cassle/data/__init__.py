@@ -13,6 +13,9 @@ BENCHMARKS = Registry(
         "imagenet": "cassle.data.benchmarks:IMAGENET",
         "imagenet100": "cassle.data.benchmarks:IMAGENET100",
         "domainnet": "cassle.data.benchmarks:DOMAINNET",
+        "video": "cassle.data.benchmarks:VIDEO",
+        "frames": "cassle.data.benchmarks:FRAMES",
+        "list": "cassle.data.benchmarks:LIST",
         "custom": "cassle.data.benchmarks:CUSTOM",
     },
 )

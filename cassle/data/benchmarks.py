@@ -86,6 +86,18 @@ DOMAINNET = Benchmark(
     image_size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD, read=layouts.read_domainnet,
     num_classes=345, domains=DOMAINS,
 )  # fmt: skip
+VIDEO = Benchmark(
+    "a folder of videos, as a stream of frames (pip install cassle[video])",
+    image_size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD, read=layouts.read_stream,
+)  # fmt: skip
+FRAMES = Benchmark(
+    "a folder of frames, as a stream in the order of their names",
+    image_size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD, read=layouts.read_stream,
+)  # fmt: skip
+LIST = Benchmark(
+    "images named in a list (--stream_file), as a stream in the order of the list",
+    image_size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD, read=layouts.read_stream,
+)  # fmt: skip
 CUSTOM = Benchmark(
     "any ImageFolder tree train/CLASS/IMAGE and val/CLASS/IMAGE, or a flat folder with --no_labels",
     image_size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD, read=layouts.read_folder,

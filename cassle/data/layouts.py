@@ -210,3 +210,12 @@ def _content(folder: Path) -> str:
 
 def _flag(part: str) -> str:
     return "--train_dir" if part == "train" else "--val_dir"
+
+
+def read_stream(location: Location, part: str) -> Part | None:
+    """Refuse: what exists as a stream only has no parts.
+
+    Raises:
+        DataError: always.
+    """
+    raise DataError("--dataset video, frames and list are streams: they have no training and validation part.")

@@ -67,28 +67,34 @@ class StreamLoader:
         self.maker, self.depth, self.device = ViewMaker(recipes, seed=seed, task=0), depth, torch.device(device)
         self.num_large, self.pixels = self.maker.num_large, pixels
         self.targets = torch.empty(0, dtype=torch.int64) if targets is None else targets
-        self._asked = num_batches
         self.step = 0  # the step that comes next
         self._source: tuple[int, Iterator] | None = None  # the number of the batch that comes next, and where from
         self.skipped: list[str] = []  # what did not decode, each name once
         self.num_skipped = 0
         self._chunk: Chunk | None = None  # with payload, the batch at hand
-        self.deal(rank, world_size)
+        self.rank, self.world_size = rank, world_size
+        self.num_batches = self._batches(num_batches)
+        self.part(0, self.total_steps)
 
     def deal(self, rank: int, world_size: int) -> None:
-        """Take the part of process ``rank`` of each batch of ``world_size`` processes."""
-        self.rank, self.world_size = rank, world_size
-        whole = self.batch_size * world_size
-        if self._asked is None and self.stream.length is None:
+        """Take the part of process ``rank`` of each batch; ``world_size`` is known from the start."""
+        if world_size != self.world_size:
+            raise ValueError(f"world_size={world_size}: the loader was made for {self.world_size}.")
+        self.rank = rank
+
+    def _batches(self, wanted: int | None) -> int:
+        """Return the number of batches of the stream."""
+        length, whole = self.stream.length, self.batch_size * self.world_size
+        if wanted is None and length is None:
             raise ConfigError("--stream_length: missing; this stream has no end. Say after how many samples to stop.")
-        there = None if self.stream.length is None else self.stream.length // whole
-        self.num_batches = there if self._asked is None else min(self._asked, there or self._asked)
-        if self.num_batches <= self.warm_up:
+        there = wanted if length is None else length // whole
+        number = there if wanted is None else min(wanted, there)
+        if number <= self.warm_up:
             raise ConfigError(
-                f"--batch_size {self.batch_size}: the stream has {self.stream.length} samples, which is not one batch "
-                f"for {world_size} process(es) after {self.warm_up} of warm-up; use a smaller one."
+                f"--batch_size {self.batch_size}: the stream has {length} samples, which is not one batch for "
+                f"{self.world_size} process(es) after {self.warm_up} of warm-up; use a smaller one."
             )
-        self.part(0, self.total_steps)
+        return number
 
     @property
     def total_steps(self) -> int:

@@ -32,16 +32,17 @@ class Seeding(pl.Callback):
     Args:
         seed: seed of the run.
         task: index of the task.
+        first: batches of it that came before this training.
     """
 
-    def __init__(self, seed: int, task: int) -> None:
-        self.seed, self.task = seed, task
+    def __init__(self, seed: int, task: int, first: int = 0) -> None:
+        self.seed, self.task, self.first = seed, task, first
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, model: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Seed what dropout and the like draw from."""
-        batch_number = trainer.current_epoch * trainer.num_training_batches + batch_idx
+        batch_number = self.first + trainer.current_epoch * trainer.num_training_batches + batch_idx
         torch.manual_seed(key(self.seed, "step", self.task, batch_number, trainer.global_rank))
 
 
@@ -157,9 +158,12 @@ class MetricsTable(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         """Close the row of the epoch: means over all batches of all processes."""
+        self.close_row(trainer, {"task": self.task, "epoch": trainer.current_epoch, "step": trainer.global_step})
+
+    def close_row(self, trainer: pl.Trainer, about: dict[str, float]) -> None:
+        """Add a row of the means since the last one."""
         lr = trainer.optimizers[0].param_groups[0]["lr"]
-        row = {"task": self.task, "epoch": trainer.current_epoch, "step": trainer.global_step, "lr": lr}
-        row |= self._means(summed(self._sums)) | self.extra
+        row = {**about, "lr": lr, **self._means(summed(self._sums)), **self.extra}
         self.rows.append(row)
         self.extra.clear()
         self._sums = None

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from cassle.data import BENCHMARKS
 from cassle.data.module import TaskData
 from cassle.data.recipe import Augmentation
+from cassle.data.stream_settings import STREAMED, StreamData
 from cassle.distill import DISTILLERS
 from cassle.engine.run import Run
 from cassle.engine.settings import Component, Schema, belonging, settings_of
@@ -37,11 +38,12 @@ class Choice(NamedTuple):
     strategy: str = "finetune"
     memory: str | None = None
     backbone: str = "resnet18"
+    stream: bool = False
 
     @property
     def parts(self) -> dict[str, tuple[Registry, str | None]]:
         """By flag, the registry and the choice in it."""
-        return {flag: (REGISTRIES[flag], choice) for flag, choice in self._asdict().items()}
+        return {flag: (registry, getattr(self, flag)) for flag, registry in REGISTRIES.items()}
 
 
 REGISTRIES = {
@@ -82,7 +84,8 @@ def choose(values: Mapping[str, Any]) -> Choice:
     memory = values.get("memory")
     usual = memory in (*NOTHING, "default")
     memory = STRATEGIES[strategy].default_memory if usual else canonical(MEMORIES, memory)
-    choice = Choice(method, distiller, strategy, memory, backbone)
+    stream = values.get("dataset") in STREAMED or values.get("stream") not in NOTHING
+    choice = Choice(method, distiller, strategy, memory, backbone, stream)
     problems = problems or [problem for check in CHECKS if (problem := check(choice))]
     if problems:
         raise ConfigError(problems)
@@ -132,6 +135,10 @@ def _idle(choice: Choice) -> frozenset[str]:
     return frozenset() if read else frozenset(IDLE)
 
 
+#: a stream comes once; its warm-up is a share of it
+STREAM_DEFAULTS = {"max_epochs": 1, "warmup_epochs": 0, "disable_online_eval": True}
+
+
 @cache
 def schema_for(choice: Choice) -> Schema:
     """Return the settings of a run of these components."""
@@ -143,6 +150,7 @@ def schema_for(choice: Choice) -> Schema:
         [
             Component("Run", Run),
             Component("Data", TaskData),
+            Component("Stream", StreamData),
             Component("Augmentation", Augmentation),
             Component(f"Backbone {choice.backbone}", BACKBONES[choice.backbone]),
             Component(", ".join(words), kind),
@@ -158,6 +166,7 @@ def schema_for(choice: Choice) -> Schema:
     kind = METHODS[choice.method]
     fitting = kind.distill_defaults if choice.distiller == kind.auto_distiller else {}
     defaults = {**STRATEGIES[choice.strategy].defaults, **kind.defaults, **fitting}
+    defaults |= STREAM_DEFAULTS if choice.stream else {}
     schema.set_defaults({name: value for name, value in defaults.items() if name in schema.owner})
     return schema
 

@@ -54,6 +54,10 @@ class Experiment:
             CassleError: the data, a checkpoint or the disk fails.
             SystemExit: SIGTERM or Ctrl-C came; the state is saved (143, 130).
         """
+        if self.plan.is_stream and type(self) is Experiment:
+            from cassle.engine.stream import StreamExperiment  # builds on this module
+
+            return StreamExperiment.of(self).run()
         quiet()
         if self.plan.training.num_threads is not None:
             torch.set_num_threads(self.plan.training.num_threads)
@@ -87,7 +91,8 @@ class Experiment:
         if all(record.status == "done" for record in ledger.tasks):
             return self._close(ledger, None)
         images = self._load_images()
-        model = fresh_model(self.plan, images).to(self.plan.training.device)
+        self._divide(ledger)
+        model = self._fresh(images).to(self.plan.training.device)
         run = self._start_wandb(ledger)
         if self.writes and self._evaluates(images) and ledger.random is None:
             self.say("Evaluating the random encoder.")
@@ -96,7 +101,7 @@ class Experiment:
         if self.plan.run.task_idx > 0:
             self._take_over(ledger, model, images)
         images = images.to(self.plan.training.device)
-        for task in range(self.plan.run.task_idx, self.plan.data.num_tasks):
+        for task in range(self.plan.run.task_idx, len(ledger.tasks)):
             record = ledger.tasks[task]
             if record.status == "pending":
                 model = self._train(task, ledger, images, interruption, run)
@@ -105,6 +110,12 @@ class Experiment:
             if record.status != "done" and self.writes:
                 self._finish_task(task, ledger, model, images, run)
         return self._close(ledger, run)
+
+    def _divide(self, ledger: Ledger) -> None:
+        """Let the ledger have a record for every part of the training; of tasks it has."""
+
+    def _fresh(self, images: TaskImages) -> SSLMethod:
+        return fresh_model(self.plan, images)
 
     def _load_images(self) -> TaskImages:
         images = self.plan.data.load(self.plan.size, self.plan.training.device)
@@ -178,7 +189,7 @@ class Experiment:
 
     def _restored(self, record: TaskRecord, images: TaskImages) -> SSLMethod:
         """Return the trained model of a task whose evaluation was interrupted."""
-        model = fresh_model(self.plan, images)
+        model = self._fresh(images)
         weights = handoff.read(self.folder.path / record.checkpoint, self.plan, record.digest).weights
         load_strictly(model, weights, ignore=model.transient, source=record.checkpoint)
         return model.to(self.plan.training.device)
@@ -224,10 +235,21 @@ class Experiment:
         ledger.save()
         if record.rows:
             means = "  ".join(f"{probe} {100 * sum(row) / len(row):.1f} %" for probe, row in record.rows.items())
-            self.say(f"After task {task} ({task + 1}/{self.plan.data.num_tasks}), mean over all tasks: {means}")
-            report.write(self.folder.path, results_of(self.plan, ledger), self.plan.name)
+            self.say(f"{self._after(task)}, mean over all tasks: {means}")
+            self._report(ledger)
             if run is not None:
                 run.task(task, record.rows)
+
+    def _after(self, task: int) -> str:
+        return f"After task {task} ({task + 1}/{self.plan.data.num_tasks})"
+
+    def _report(self, ledger: Ledger) -> dict[str, Any]:
+        results = results_of(self.plan, ledger)
+        report.write(self.folder.path, results, self.plan.name)
+        return results
+
+    def _print(self, results: dict[str, Any]) -> None:
+        report.print_table(results, self.plan.name)
 
     def _close(self, ledger: Ledger, run: WandBRun | None) -> dict[str, Any]:
         if not self.writes:
@@ -238,9 +260,8 @@ class Experiment:
             if run is not None:
                 run.finish({"probes": {}})
             return {}
-        results = results_of(self.plan, ledger)
-        report.write(self.folder.path, results, self.plan.name)
-        report.print_table(results, self.plan.name)
+        results = self._report(ledger)
+        self._print(results)
         self.say(f"Results, plots and checkpoints: {self.folder.path}")
         if run is not None:
             run.finish(results)

@@ -22,12 +22,14 @@ class TaskRecord:
         checkpoint: path of the hand-off checkpoint, relative to the folder of the experiment (or absolute).
         digest: SHA-256 of that file.
         rows: accuracies after this task.
+        samples: of a stream, how many had arrived.
     """
 
     status: Literal["pending", "trained", "done"] = "pending"
     checkpoint: str | None = None
     digest: str | None = None
     rows: Rows = field(default_factory=dict)
+    samples: int | None = None
 
 
 class Ledger:

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
-from cassle.data.module import TaskData, available_memory
+from cassle.data.module import TaskData, TaskImages, available_memory
 from cassle.data.recipe import Augmentation, Recipe
+from cassle.data.stream_settings import STREAMED, StreamData
+from cassle.data.streams import Stream
 from cassle.engine.agreement import model_problems, settings_problems
 from cassle.engine.checkpoint import load
 from cassle.engine.choice import Choice, choose, known_settings, model_class, schema_for
@@ -45,12 +47,13 @@ class Plan:
     def __init__(self, values: Mapping[str, Any]) -> None:
         values = canonical_names(values)
         self.choice = self._choose(values)
-        self.method, self.distiller, self.strategy, self.memory, self.backbone = self.choice
-        values = {**values, **self.choice._asdict()}
+        self.method, self.distiller, self.strategy, self.memory, self.backbone, _ = self.choice
+        values = {**values, **{flag: name for flag, (_, name) in self.choice.parts.items()}}
         self.schema = schema_for(self.choice)
         self.values, self.problems = self.schema.read(values)  # go on with the rest: its problems are told too
         self.run = self._build(Run)
         self.data = self._build(TaskData)
+        self.stream = self._build(StreamData)
         self.augmentation = self._build(Augmentation)
         self.optimization = self._build(Optimization)
         self.training = self._build(Training)
@@ -90,9 +93,20 @@ class Plan:
             return None
 
     @property
+    def streamed(self) -> bool:
+        """Whether the data set exists as a stream only."""
+        return self.data.dataset in STREAMED
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether samples arrive as a stream, without tasks and epochs."""
+        return self.streamed or self.stream.stream != "none"
+
+    @property
     def name(self) -> str:
         """Name of the experiment."""
         ways = [self.distiller, self.strategy if self.strategy != "finetune" else None]
+        ways += [f"stream_{self.stream.stream}"] if self.stream.stream != "none" else []
         parts = [self.method, *(way for way in ways if way), self.data.dataset]
         return self.run.name or "-".join(parts)
 
@@ -136,13 +150,13 @@ class Plan:
             model = kind(backbone, self.optimization, **self.schema.arguments(kind, self.values))
             if self.memory:
                 memory = MEMORIES[self.memory]
-                model.memory = memory(
-                    model.mem_size,
-                    model.stored_dim,
-                    side and (3, side, side),
-                    **self.schema.arguments(memory, self.values),
-                )
+                own, shape = self.schema.arguments(memory, self.values), None if side is None else (3, side, side)
+                model.memory = memory(model.mem_size, model.stored_dim, shape, **own)
         return model.to(memory_format=torch.channels_last) if self.training.channels_last else model
+
+    def open_stream(self, images: TaskImages | None) -> Stream:
+        """Return the stream of the run: over loaded images, or over files."""
+        return self.stream.open(self.data, images, size=self.size, seed=self.run.seed)
 
     def notes(self) -> list[str]:
         """Return what is allowed, but may not be meant; one sentence each."""
@@ -170,9 +184,12 @@ class Plan:
         elif checkpoint is not None:
             problems += self._unfit_weights(checkpoint)
         try:
-            split = self.data.split()
-            problems += self._batch_problems(len(part) for part in split.train)
-            self.data.check_memory(self.size, available_memory())
+            if self.streamed:
+                self.open_stream(None)
+            else:
+                split = self.data.split()
+                problems += [] if self.is_stream else self._batch_problems(len(part) for part in split.train)
+                self.data.check_memory(self.size, available_memory())
         except CassleError as error:
             problems.append(str(error))
         return problems

@@ -13,8 +13,14 @@ def results_of(plan: Plan, ledger: Ledger) -> dict[str, Any]:
     """Return accuracy matrices, their summaries and the protocol of the tasks that are done."""
     rows = [record.rows for record in ledger.tasks if record.rows]
     matrix = {probe: [row[probe] for row in rows] for probe in ledger.random}
-    protocol = {
-        **plan.evaluation.describe(classifier="classifier" in ledger.random),
+    protocol = protocol_of(plan, classifier="classifier" in ledger.random)
+    return report.assemble(matrix, ledger.random, protocol, plan.data.num_tasks)
+
+
+def protocol_of(plan: Plan, *, classifier: bool = False) -> dict[str, Any]:
+    """Return how a run is trained and evaluated, in words and numbers."""
+    return {
+        **plan.evaluation.describe(classifier=classifier),
         "method": plan.method,
         "distiller": plan.distiller,
         "strategy": plan.strategy,
@@ -24,4 +30,3 @@ def results_of(plan: Plan, ledger: Ledger) -> dict[str, Any]:
         "split_strategy": plan.data.split_strategy,
         "seed": plan.run.seed,
     }
-    return report.assemble(matrix, ledger.random, protocol, plan.data.num_tasks)

@@ -30,6 +30,7 @@ ALIASES = {
     "model": "method", "num_exps": "num_tasks", "dataset_root": "data_dir", "dim_proj": "output_dim",
     "dim_pred": "pred_hidden_dim", "buffer_type": "memory", "repl_mb_size": "replay_batch_size",
     "features_buffer_ema": "feature_ema",
+    "mb_passes": "num_updates", "tr_mb_size": "batch_size",
     # CCL
     "arch": "backbone", "n_tasks": "num_tasks", "ccl_teacher_m": "ccl_momentum", "ccl_k": "extra_queue_size",
     "moco_dim": "output_dim", "moco_k": "queue_size", "moco_m": "base_tau_momentum", "moco_t": "temperature",

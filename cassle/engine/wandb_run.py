@@ -62,6 +62,10 @@ class WandBRun:
         """Send a row of the table of metrics."""
         self.run.log({**row, "total_epoch": row["task"] * max_epochs + row["epoch"]})
 
+    def stream(self, row: Mapping[str, float]) -> None:
+        """Send a row of the table of a stream."""
+        self.run.log({**row, "total_epoch": row["samples"]})
+
     def task(self, task: int, rows: Mapping[str, list[float]]) -> None:
         """Send the accuracies after a task."""
         numbers = {f"{probe}/task{i}": value for probe, row in rows.items() for i, value in enumerate(row)}

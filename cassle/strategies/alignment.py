@@ -163,6 +163,7 @@ class CaSSLeR(AlignedReplay):
     """CaSSLe-R: replay, and from task 1 on replayed images are aligned with the previous task's network."""
 
     transient: ClassVar[tuple[str, ...]] = ("previous.",)
+    needs_tasks: ClassVar[bool] = True
 
     @classmethod
     def refuses(cls, method: type[SSLMethod], distiller: str | None) -> str | None:

@@ -22,6 +22,8 @@ class Strategy:
     default_memory: ClassVar[str | None] = None
     #: whether it reads the averaged features that a memory keeps
     reads_features: ClassVar[bool] = False
+    #: whether it has to know where a task ends
+    needs_tasks: ClassVar[bool] = False
     #: whether it learns from labels
     wants_labels: ClassVar[bool] = False
 

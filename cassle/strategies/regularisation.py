@@ -31,6 +31,7 @@ class Regularisation(Strategy):
     """
 
     transient: ClassVar[tuple[str, ...]] = ("anchor_weights",)
+    needs_tasks: ClassVar[bool] = True
     #: factor of the penalty, set by a subclass
     strength: float
     #: name of the term

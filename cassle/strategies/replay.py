@@ -21,6 +21,7 @@ class ExemplarReplay(Strategy):
     A subclass fills the memory when a task is over.
     """
 
+    needs_tasks: ClassVar[bool] = True
     #: made by the house
     memory: Memory
     #: wanted exemplars, per process

@@ -68,6 +68,7 @@ def together(kinds: tuple[type[Strategy], ...]) -> type[Strategy]:
             "default_memory": keeper.default_memory,
             "defaults": {name: value for kind in kinds for name, value in kind.defaults.items()},
             "reads_features": any(kind.reads_features for kind in kinds),
+            "needs_tasks": any(kind.needs_tasks for kind in kinds),
             "wants_labels": any(kind.wants_labels for kind in kinds),
             "refuses": classmethod(refuses),
         },

@@ -1,0 +1,166 @@
+"""An experiment over a stream: one training in parts, with an evaluation after each; nothing starts anew between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from cassle.atomic import atomic_write_text
+from cassle.data.module import TaskImages
+from cassle.data.source import Images
+from cassle.data.stream_loader import StreamLoader
+from cassle.engine import handoff
+from cassle.engine.callbacks import Checkpointing, Seeding, on_a_terminal
+from cassle.engine.experiment import Experiment
+from cassle.engine.handoff import Handoff
+from cassle.engine.interruption import Interruption
+from cassle.engine.ledger import Ledger, TaskRecord
+from cassle.engine.results import protocol_of
+from cassle.engine.stream_table import StreamTable, stream_line
+from cassle.engine.task import agree_on_statistics, fit, fresh_model
+from cassle.engine.wandb_run import WandBRun
+from cassle.evaluation import stream_report
+from cassle.methods.base import SSLMethod
+from cassle.nn.state import load_strictly
+from cassle.randomness import key
+
+ROWS = 50  # of the table, over the whole stream
+
+
+class StreamExperiment(Experiment):
+    """Training on samples that arrive once, evaluated along the way; continues where an earlier run stopped.
+
+    The parts between evaluations are the records of the ledger. The optimizer, the schedule, the memory and the position
+    go on from part to part, so that evaluating changes nothing.
+    """
+
+    loader: StreamLoader
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> StreamExperiment:
+        """Return the same experiment, as one over a stream."""
+        made = cls.__new__(cls)
+        made.__dict__.update(experiment.__dict__)
+        return made
+
+    def _load_images(self) -> TaskImages:
+        plan, training = self.plan, self.plan.training
+        images = _no_images(plan.data.num_tasks) if plan.streamed else super()._load_images()
+        stream = plan.open_stream(None if plan.streamed else images)
+        for line in stream.skipped_at_start:
+            self.say(f"Skipped a file: {line}")
+        whole = training.batch_size * training.processes
+        index_mode = not (plan.streamed or plan.stream.payload)
+        self.loader = StreamLoader(
+            stream, plan.recipes, batch_size=training.batch_size, seed=plan.run.seed,
+            num_updates=plan.stream.num_updates, warm_up=-(-plan.stream.memory_warm_up // whole),
+            num_batches=None if plan.stream.length is None else plan.stream.length // whole,
+            depth=plan.stream.prefetch, world_size=training.processes, device=training.device,
+            pixels=images.train.pixels.to(training.device) if index_mode else None,
+            targets=images.train.targets.to(training.device) if index_mode else None,
+        )  # fmt: skip
+        if plan.streamed and self.writes:
+            self._check_manifest({"dataset": plan.data.dataset, "length": stream.length, "origins": stream.num_origins})
+        self.ends = self._ends()
+        return images
+
+    def _ends(self) -> list[int]:
+        """Return the steps after which the encoder is evaluated, ascending; the last one is the end."""
+        loader, whole = self.loader, self.loader.batch_size * self.loader.world_size
+        points = {max(round(loader.num_batches * percent / 100), 1) for percent in self.plan.stream.eval_at}
+        if self.plan.stream.at_bounds:
+            bounds = {round(bound / whole) - loader.warm_up for bound in loader.stream.bounds}
+            points |= {bound for bound in bounds if 0 < bound < loader.num_batches}
+        return [point * loader.num_updates for point in sorted(points)]
+
+    def _divide(self, ledger: Ledger) -> None:
+        if not ledger.path.is_file() or all(record.status == "pending" for record in ledger.tasks):
+            ledger.tasks = [TaskRecord() for _ in self.ends]
+
+    def _fresh(self, images: TaskImages) -> SSLMethod:
+        return fresh_model(
+            self.plan, images, self.loader, side=self.loader.stream.side if self.loader.payload else None
+        )
+
+    # One part -------------------------------------------------------------------------------------------------------
+
+    def _train(
+        self, task: int, ledger: Ledger, images: TaskImages, interruption: Interruption, run: WandBRun | None
+    ) -> SSLMethod:
+        """Train until the next evaluation and write the hand-off; returns the model."""
+        plan, folder = self.plan, self.folder.task(task)
+        before = self._handoff(task, ledger)
+        self.loader.part(self.ends[task - 1] if task else 0, self.ends[task])
+        model = self._begin(images, before)
+        table = StreamTable(
+            folder / "metrics.csv", task, lambda row: self._tell(row, run), self.loader,
+            every=max(self.loader.total_steps // ROWS, 1), first=self.writes,
+        )  # fmt: skip
+        last = folder / "last.ckpt"
+        checkpointing = Checkpointing(last, self.loader, 1, plan.training.checkpoint_minutes, interruption)
+        seeding = Seeding(plan.run.seed, 0, first=self.loader.start)
+        trainer = plan.training.make_trainer(folder, [seeding, table, checkpointing], progress_bar=False)
+        self.loader.deal(trainer.global_rank, trainer.world_size)
+        fit(trainer, model, self.loader, last, interruption)
+        model.to(plan.training.device)
+        agree_on_statistics(model)
+        record = TaskRecord("trained", f"task{task}/final.ckpt", samples=self.loader.position)
+        if self.writes:
+            path = folder / "final.ckpt"
+            carried = {"optimizer": trainer.optimizers[0].state_dict(), "loader": self.loader.state_dict()}
+            record.digest = handoff.write(path, plan, task, model, {}, carried)
+            atomic_write_text(self.folder.path / "last_checkpoint.txt", f"{path}\n{self.folder.config_file}\n")
+        ledger.tasks[task] = record
+        if self.writes:
+            ledger.save()
+        trainer.strategy.barrier("final checkpoint")
+        return model
+
+    def _begin(self, images: TaskImages, before: Handoff | None) -> SSLMethod:
+        model = self._fresh(images)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(key(self.plan.run.seed, "begin_task", 0))
+            model.begin_task(0, None)
+        if before is not None:
+            load_strictly(model, before.weights)
+            self.loader.load_state_dict(before.carried["loader"])
+        optimizer = None if before is None else before.carried["optimizer"]
+        model.go_on(self.loader.start, self.loader.total_steps, optimizer)
+        return model
+
+    def _tell(self, row: dict[str, float], run: WandBRun | None) -> None:
+        if not on_a_terminal():
+            self.say(stream_line(row, self.loader))
+        if run is not None:
+            run.stream(row)
+
+    # Results --------------------------------------------------------------------------------------------------------
+
+    def _after(self, task: int) -> str:
+        done = self.ends[task] / self.loader.total_steps
+        return f"After {100 * done:.0f} % of the stream"
+
+    def _report(self, ledger: Ledger) -> dict[str, Any]:
+        done = [record for record in ledger.tasks if record.rows]
+        rows = {probe: [record.rows[probe] for record in done] for probe in ledger.random}
+        results = stream_report.assemble(rows, ledger.random, [record.samples for record in done], self._protocol())
+        stream_report.write(self.folder.path, results, self.plan.name)
+        return results
+
+    def _protocol(self) -> dict[str, Any]:
+        return {
+            **protocol_of(self.plan),
+            "stream": self.plan.stream.stream,
+            "num_updates": self.plan.stream.num_updates,
+        }
+
+    def _print(self, results: dict[str, Any]) -> None:
+        stream_report.print_table(results, self.plan.name)
+
+
+def _no_images(num_tasks: int) -> TaskImages:
+    """Return the data set of a run that has none in memory."""
+    nothing = torch.empty(0, dtype=torch.int64)
+    pixels = torch.empty((0, 3, 1, 1), dtype=torch.uint8)
+    return TaskImages(Images(pixels, nothing, nothing), None, None, [], {})

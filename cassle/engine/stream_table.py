@@ -1,0 +1,88 @@
+"""The table of a stream: the loss, what the memory holds, and what a batch is made of, along the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from cassle.data.batch import Batch
+from cassle.data.stream_loader import StreamLoader
+from cassle.engine.callbacks import MetricsTable
+
+
+class StreamTable(MetricsTable):
+    """One row every so many steps, and at the end of the part.
+
+    Beside the terms: ``samples`` that have arrived, ``skipped`` ones; how many different videos (classes, folders) the
+    training batch and the memory hold; how often the images in the memory were used, on average and at most.
+
+    Args:
+        path: the CSV file.
+        part: number of the part.
+        on_row: as in ``MetricsTable``.
+        loader: of the stream.
+        every: steps between rows.
+        first: whether this is the first process.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        part: int,
+        on_row: Callable[[dict[str, float]], None],
+        loader: StreamLoader,
+        *,
+        every: int,
+        first: bool = True,
+    ) -> None:
+        super().__init__(path, part, on_row, first=first)
+        self.loader, self.every = loader, every
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Add the terms of the batch, and close the row if it is time."""
+        super().on_train_batch_end(trainer, model, outputs, batch, batch_idx)
+        step = self.loader.start + batch_idx + 1
+        if step % self.every and step != self.loader.stop:
+            return
+        about = {"part": self.task, "step": step, "samples": self.loader.position}
+        self.extra |= {"skipped": self.loader.num_skipped, **contents(model, batch)}
+        self.close_row(trainer, about)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        """Do nothing: the last step of the part has closed its row."""
+
+
+def contents(model: pl.LightningModule, batch: Batch) -> dict[str, float]:
+    """Return what the training batch and the memory hold; waits for the device."""
+    found, memory = {}, getattr(model, "memory", None)
+    drawn = getattr(model, "drawn", None)
+    origins = [batch.origins] if model.num_stream and batch.origins is not None else []
+    origins += [memory.origins[drawn]] if memory is not None and drawn is not None else []
+    if origins and (number := _different(torch.cat(origins))):
+        found["origins_in_batch"] = number
+    if memory is not None and len(memory):
+        slots = memory.slots
+        uses = memory.uses[slots].double()
+        found |= {"in_memory": len(memory), "uses_mean": float(uses.mean()), "uses_max": float(uses.max())}
+        if number := _different(memory.origins[slots]):
+            found["origins_in_memory"] = number
+    return found
+
+
+def _different(origins: Tensor) -> int:
+    return len(origins[origins >= 0].unique())
+
+
+def stream_line(row: dict[str, float], loader: StreamLoader) -> str:
+    """Return one line about a row, for logs."""
+    total = loader.num_batches * loader.batch_size * loader.world_size
+    numbers = [f"{name} {value:.4g}" for name, value in row.items() if name not in ("part", "step", "samples")]
+    share = 100 * row["step"] / loader.total_steps
+    return f"{share:5.1f} %  step {row['step']}  samples {row['samples']}/{total}  " + "  ".join(numbers)
