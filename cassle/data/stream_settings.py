@@ -77,7 +77,7 @@ class StreamData:
         self.stream, self.num_updates, self.epochs, self.length = stream, num_updates, stream_epochs, stream_length
         self.n_cls_samples, self.file, self.subsample = n_cls_samples, stream_file, subsample
         self.fps, self.n_seq_samples, self.seq_sampling = fps, n_seq_samples, seq_sampling
-        self.payload, self.memory_warm_up, self.prefetch = payload, memory_warm_up, prefetch
+        self.payload, self.warm_up, self.prefetch = payload, memory_warm_up, prefetch
         self.eval_at, self.at_bounds = sorted({*points, 100}), eval_at is None
 
     def problems_with(self, dataset: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cassle.engine.stream_agreement import stream_problems
 from cassle.errors import ConfigError
 from cassle.methods import METHODS
 from cassle.methods.base import SSLMethod
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def settings_problems(plan: Plan) -> list[str]:
     """Return where the settings of a plan disagree, one sentence each; a component that could not be built is None."""
-    problems = [*_view_problems(plan), *_label_problems(plan), *_stream_problems(plan)]
+    problems = [*_view_problems(plan), *_label_problems(plan), *stream_problems(plan)]
     if plan.run and plan.data and plan.run.task_idx >= plan.data.num_tasks:
         problems.append(f"--task_idx {plan.run.task_idx}: there are only {plan.data.num_tasks} tasks (from 0).")
     if plan.online and plan.online.momentum and not METHODS[plan.method].has_momentum_teacher:
@@ -77,55 +78,5 @@ def _view_problems(plan: Plan) -> list[str]:
         able = [name for name in METHODS if METHODS[name].multicrop]
         problems.append(
             f"--num_small_crops {views.num_small_crops}: {plan.method} takes no small crops; {', '.join(able)} do."
-        )
-    return problems
-
-
-def _stream_problems(plan: Plan) -> list[str]:
-    """Return what cannot be had together with a stream, or not without one."""
-    data, stream, training = plan.data, plan.stream, plan.training
-    if None in (data, stream, training, plan.run):
-        return []
-    if not plan.is_stream:
-        given = {
-            "num_updates": stream.num_updates > 1,
-            "payload": stream.payload,
-            "memory_warm_up": stream.memory_warm_up,
-        }
-        return [
-            f"--{flag}: is for streams; give --stream class, iid or runs."
-            for flag, is_given in given.items()
-            if is_given
-        ]
-    problems = stream.problems_with(data.dataset)
-    if training.max_epochs != 1:
-        problems.append(
-            f"--max_epochs {training.max_epochs}: a stream has no epochs; give --stream_epochs for more passes over it, or "
-            "--num_updates for more steps."
-        )
-    if training.accumulate != 1:
-        problems.append(
-            f"--accumulate_grad_batches {training.accumulate}: not with a stream; give a larger --batch_size."
-        )
-    if plan.run.task_idx:
-        problems.append(f"--task_idx {plan.run.task_idx}: a stream has no tasks; leave the flag out.")
-    if not plan.online.disabled:
-        problems.append("--disable_online_eval false: the online probe is for tasks; a stream is evaluated --eval_at.")
-    kind = STRATEGIES[plan.strategy]
-    if kind.needs_tasks:
-        problems.append(
-            f"--strategy {plan.strategy}: has to know where a task ends, and a stream does not say; take er, lump, minred, …"
-        )
-    if plan.distiller:
-        problems.append(
-            f"--distiller {plan.distiller}: distils from the network of the last task, and a stream has no tasks."
-        )
-    if METHODS[plan.method].min_epochs > 1:
-        problems.append(
-            f"--method {plan.method}: looks at all images of a task before it learns; a stream does not wait."
-        )
-    if stream.memory_warm_up and plan.strategy != "minred":
-        problems.append(
-            f"--memory_warm_up {stream.memory_warm_up}: is for --strategy minred, which trains on the memory alone."
         )
     return problems
