@@ -31,8 +31,8 @@ ROWS = 50  # of the table, over the whole stream
 class StreamExperiment(Experiment):
     """Training on samples that arrive once, evaluated along the way; continues where an earlier run stopped.
 
-    The parts between evaluations are the records of the ledger. The optimizer, the schedule, the memory and the position
-    go on from part to part, so that evaluating changes nothing.
+    The parts between evaluations are the records of the ledger. The optimizer, the schedule, the memory and the
+    position go on from part to part, so that evaluating changes nothing.
     """
 
     loader: StreamLoader
@@ -54,7 +54,7 @@ class StreamExperiment(Experiment):
         index_mode = not (plan.streamed or plan.stream.payload)
         self.loader = StreamLoader(
             stream, plan.recipes, batch_size=training.batch_size, seed=plan.run.seed,
-            num_updates=plan.stream.num_updates, warm_up=-(-plan.stream.memory_warm_up // whole),
+            num_updates=plan.stream.num_updates, warm_up=-(-plan.stream.warm_up // whole),
             num_batches=None if plan.stream.length is None else plan.stream.length // whole,
             depth=plan.stream.prefetch, world_size=training.processes, device=training.device,
             pixels=images.train.pixels.to(training.device) if index_mode else None,

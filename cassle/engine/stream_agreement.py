@@ -26,8 +26,8 @@ def _of_the_run(plan: Plan) -> list[str]:
     problems, training = [], plan.training
     if training.max_epochs != 1:
         problems.append(
-            f"--max_epochs {training.max_epochs}: a stream has no epochs; give --stream_epochs for more passes over it, "
-            "or --num_updates for more steps."
+            f"--max_epochs {training.max_epochs}: a stream has no epochs; give --stream_epochs for more passes over "
+            "it, or --num_updates for more steps."
         )
     if training.accumulate != 1:
         problems.append(

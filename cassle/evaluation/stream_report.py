@@ -100,6 +100,7 @@ def curves_png(results: Results, title: str) -> bytes:
 def print_table(results: Results, title: str) -> None:
     """Print the accuracy at every evaluation, and the summary, in percent."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title)
@@ -113,5 +114,5 @@ def print_table(results: Results, title: str) -> None:
             f"after {samples} samples", *(f"{100 * fmean(p['accuracy'][number]):.1f}" for p in probes.values())
         )
     for name, words in SUMMARY.items():
-        table.add_row(words, *("-" if p[name] is None else f"{100 * p[name]:.1f}" for p in probes.values()))
+        table.add_row(escape(words), *("-" if p[name] is None else f"{100 * p[name]:.1f}" for p in probes.values()))
     Console().print(table)
