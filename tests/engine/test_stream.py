@@ -1,0 +1,135 @@
+"""Runs over streams: killed anywhere and continued to equal bytes; evaluating changes nothing; what is refused."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from cassle.data.stream_loader import StreamLoader
+from cassle.engine.plan import Plan
+from cassle.errors import ConfigError
+from cassle.evaluation import stream_report
+from tests.engine import Killed, assert_equal, run
+
+STREAM = {
+    "method": "simclr", "stream": "class", "max_epochs": None, "warmup_epochs": None, "batch_size": 128,
+    "num_updates": 2, "eval_at": [50, 100], "lr": 0.1,
+}  # fmt: skip
+ER = {"strategy": "er", "mem_size": 200, "replay_batch_size": 16}
+MINRED = {"strategy": "minred", "mem_size": 200, "payload": True, "memory_warm_up": 256}
+STEPS = 2 * (1347 // 128)
+
+
+@pytest.fixture(autouse=True)
+def plain_picture(monkeypatch):
+    monkeypatch.setattr(stream_report, "curves_png", lambda results, title: b"a picture")
+
+
+def outcome(folder, parts=2):
+    found = {name: (folder / name).read_bytes() for name in ("results.json", "stream.csv")}
+    for part in range(parts):
+        content = torch.load(folder / f"task{part}" / "final.ckpt", weights_only=True)
+        found |= {f"{part} {name}": value.numpy().tobytes() for name, value in content["state_dict"].items()}
+        found[f"{part} optimizer"] = repr(content["carried"]["optimizer"]).encode()
+        found[f"{part} table"] = (folder / f"task{part}" / "metrics.csv").read_bytes()
+    return found
+
+
+def kill_at_step(monkeypatch, step):
+    make = StreamLoader._batch
+
+    def dying(loader, chunk, turn, *, views=True):
+        if views and loader.step == step:
+            raise Killed
+        return make(loader, chunk, turn, views=views)
+
+    monkeypatch.setattr(StreamLoader, "_batch", dying)
+
+
+@pytest.mark.parametrize("settings", [{}, ER, MINRED, {**ER, "strategy": "apre", "aligner_dim": 8}], ids=str)
+@pytest.mark.parametrize("step", [1, 6, 11, 12, STEPS])
+def test_killed_and_continued(settings, step, tmp_path, monkeypatch):
+    if step == 1 and settings != MINRED:
+        pytest.skip("the first step is special where a memory warms up")
+    settings = {**STREAM, **settings}
+    run(tmp_path / "reference", **settings)
+    with monkeypatch.context() as patched:
+        kill_at_step(patched, step)
+        with pytest.raises(Killed):
+            run(tmp_path, checkpoint_minutes=0, **settings)
+    run(tmp_path, checkpoint_minutes=0, **settings)
+    assert_equal(outcome(tmp_path / "job"), outcome(tmp_path / "reference" / "job"))
+
+
+def test_evaluating_along_the_way_changes_nothing(tmp_path):
+    run(tmp_path / "often", **{**STREAM, **ER, "eval_at": [10, 33, 50, 90]})
+    run(tmp_path / "once", **{**STREAM, **ER, "eval_at": [100]})
+    often, once = (
+        torch.load(tmp_path / name / "job" / f"task{part}" / "final.ckpt", weights_only=True)["state_dict"]
+        for name, part in (("often", 4), ("once", 0))
+    )
+    assert all(torch.equal(value, once[name]) for name, value in often.items())
+
+
+def test_no_position_is_read_twice_with_payload_even_by_a_run_that_is_evaluated(tmp_path, monkeypatch):
+    read, found = StreamLoader._read, []
+
+    def noting(loader, number):
+        found.append(number)
+        return read(loader, number)
+
+    monkeypatch.setattr(StreamLoader, "_read", noting)
+    run(tmp_path, **{**STREAM, **MINRED, "eval_at": [25, 50, 75]})
+    assert len(found) == len(set(found)) and set(range(10)) <= set(found)
+
+
+def test_the_table_says_what_the_memory_holds(tmp_path):
+    run(tmp_path, **{**STREAM, **MINRED})
+    rows = [row for part in (0, 1) for row in csv.DictReader((tmp_path / "job" / f"task{part}" / "metrics.csv").open())]
+    assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
+    assert rows[0]["samples"] == "384" and rows[-1]["samples"] == "1280"  # the warm-up was two batches
+    assert {row["in_memory"] for row in rows} == {"200"}
+    assert float(rows[-1]["origins_in_memory"]) > float(rows[0]["origins_in_memory"]) >= 2
+    results = json.loads((tmp_path / "job" / "results.json").read_text())
+    assert results["samples"] == [896, 1280] and results["protocol"]["num_updates"] == 2
+    assert set(results["probes"]["knn"]) >= {"forgetting", "relative_forgetting", "average_along_the_stream"}
+
+
+def test_summary():
+    rows = [[0.8, 0.2], [0.6, 0.6]]
+    found = stream_report.summary(rows)
+    assert found["final_accuracy"] == pytest.approx(0.6) and found["average_along_the_stream"] == pytest.approx(0.55)
+    assert found["forgetting"] == pytest.approx(0.1) and found["relative_forgetting"] == pytest.approx(0.125)
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"strategy": "ewc"}, "--strategy ewc: has to know where a task ends"),
+        ({"distiller": "auto"}, "--distiller contrastive: distils from the last task's network"),
+        ({"method": "deepclusterv2"}, "--method deepclusterv2: looks at all images"),
+        ({"max_epochs": 3}, "--max_epochs 3: a stream has no epochs"),
+        ({"eval_at": [0, 50]}, "--eval_at 0 50: must be percents above 0"),
+        ({"stream": "order"}, "--stream order: is for --dataset video"),
+        ({"memory_warm_up": 100}, "--memory_warm_up 100: is for --strategy minred"),
+        ({"num_updates": 0}, "--num_updates 0: must be at least 1"),
+        ({"accumulate_grad_batches": 2}, "--accumulate_grad_batches 2: not with a stream"),
+        ({"stream": "none"}, "--num_updates: is for streams"),
+        ({"strategy": "er", "mem_size": 8}, "--mem_size 8: every step draws"),
+        ({"dataset": "list", "stream": "order", "data_dir": "."}, "--stream_file: missing"),
+        ({"dataset": "video", "stream": "class", "data_dir": "."}, "--stream class: needs a data set with classes"),
+    ],
+)
+def test_what_is_refused(settings, words):
+    base = {"method": "simclr", "dataset": "digits", "backbone": "tiny", "stream": "class", "num_updates": 2}
+    with pytest.raises(ConfigError) as caught:
+        Plan({**base, **settings})
+    assert any(words in problem for problem in caught.value.problems), caught.value.problems
+
+
+def test_streams_are_named():
+    assert (
+        Plan({"method": "simclr", "backbone": "tiny", "stream": "iid", "mb_passes": 3}).name
+        == "simclr-stream_iid-digits"
+    )
