@@ -68,6 +68,7 @@ class StreamLoader:
         self.num_large, self.pixels = self.maker.num_large, pixels
         self.targets = torch.empty(0, dtype=torch.int64) if targets is None else targets
         self.step = 0  # the step that comes next
+        self._early: list[Chunk | Tensor] = []  # of the warm-up
         self._source: tuple[int, Iterator] | None = None  # the number of the batch that comes next, and where from
         self.skipped: list[str] = []  # what did not decode, each name once
         self.num_skipped = 0
@@ -126,6 +127,8 @@ class StreamLoader:
     def __iter__(self) -> Iterator[Batch]:
         """Yield the rest of the steps of this part."""
         first, at_hand = divmod(self.step, self.num_updates)
+        if not self.step:  # before the first batch is read, so that the stream is read in order
+            self._early = [self._next(number) for number in range(self.warm_up)]
         for number in range(first, self.stop // self.num_updates):
             known = at_hand and self.payload and self._chunk is not None
             chunk = self._chunk if known else self._next(self.warm_up + number)
@@ -139,8 +142,8 @@ class StreamLoader:
 
     def ahead(self) -> Iterator[Batch]:
         """Yield the batches of the warm-up, whose images arrive before the first step; without views."""
-        for number in range(self.warm_up):
-            yield self._batch(self._next(number), 0, views=False)
+        while self._early:
+            yield self._batch(self._early.pop(0), 0, views=False)
 
     def _next(self, number: int) -> Chunk | Tensor | None:
         """Return a batch of the stream; those that were read ahead are not read again."""

@@ -71,7 +71,7 @@ class StreamData:
         problems = [*out_of_range(StreamData, locals()).values()]
         points = [25, 50, 75, 100] if eval_at is None else eval_at
         if not points or min(points) <= 0 or max(points) > 100:
-            problems.append(f"--eval_at {' '.join(map(str, points))}: must be percents above 0, up to 100.")
+            problems.append(f"--eval_at {' '.join(f'{p:g}' for p in points)}: must be percents above 0, up to 100.")
         if problems:
             raise ConfigError(problems)
         self.stream, self.num_updates, self.epochs, self.length = stream, num_updates, stream_epochs, stream_length

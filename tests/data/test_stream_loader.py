@@ -99,8 +99,12 @@ def test_two_processes_share_a_batch_in_consecutive_chunks():
 
 def test_a_warm_up_arrives_before_the_first_step_and_the_rest_goes_on_without_a_stream():
     made = loader(warm_up=3, num_updates=2)
-    assert [b.index.tolist() for b in made.ahead()] == [list(range(i, i + 4)) for i in (0, 4, 8)]
-    batches = list(made)
+    batches = []
+    for batch in made:
+        if not batches:
+            assert [b.index.tolist() for b in made.ahead()] == [list(range(i, i + 4)) for i in (0, 4, 8)]
+        batches.append(batch)
+    assert list(made.ahead()) == []
     assert len(batches) == 20 and batches[0].index.tolist() == [12, 13, 14, 15]
     assert [b.num_stream for b in batches] == [4] * 14 + [0] * 6
 

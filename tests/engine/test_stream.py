@@ -86,7 +86,8 @@ def test_no_position_is_read_twice_with_payload_even_by_a_run_that_is_evaluated(
 
 def test_the_table_says_what_the_memory_holds(tmp_path):
     run(tmp_path, **{**STREAM, **MINRED})
-    rows = [row for part in (0, 1) for row in csv.DictReader((tmp_path / "job" / f"task{part}" / "metrics.csv").open())]
+    texts = [(tmp_path / "job" / f"task{part}" / "metrics.csv").read_text() for part in (0, 1)]
+    rows = [row for text in texts for row in csv.DictReader(text.splitlines())]
     assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
     assert rows[0]["samples"] == "384" and rows[-1]["samples"] == "1280"  # the warm-up was two batches
     assert {row["in_memory"] for row in rows} == {"200"}
