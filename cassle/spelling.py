@@ -130,6 +130,8 @@ def upstream_spelling(values: dict[str, Any], note: Callable[[str], object]) -> 
             values["method"] = "supcon"
         else:
             problems.append("--supervised: makes --method simclr to supcon; there is no other supervised method.")
+    if asked(values.pop("online", None)):  # the continual-SSL library's mode, the classes of one task after another's
+        values.setdefault("stream", "class")
     if asked(values.pop("use_teacher_weight", None)):  # CCL's
         values["network"] = "teacher"
     if asked(values.pop("multicrop", None)):

@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 
-from cassle.checks import Count, Momentum, NonNegative, Positive, out_of_range
+from cassle.checks import Count, Momentum, NonNegative, Positive, Share, out_of_range
 from cassle.errors import ConfigError
 from cassle.optim.lars import LARS
-from cassle.optim.schedule import SCHEDULES
+from cassle.optim.schedule import SCHEDULES, exit_decay
 
 WARMUP_START_LR = 0.003  # CaSSLe's, for SGD with rates of 0.3 and above
 
@@ -28,13 +28,16 @@ class Optimization:
         eta_lars: Positive = 1e-3,
         grad_clip_lars: bool = False,
         exclude_bias_n_norm: bool = False,
-        scheduler: Literal["warmup_cosine", "cosine", "step", "none"] = "warmup_cosine",
+        scheduler: Literal["warmup_cosine", "cosine", "step", "triangle", "none"] = "warmup_cosine",
         schedule_interval: Literal["step", "epoch"] = "step",
         warmup_epochs: NonNegative = 10,
         warmup_start_lr: NonNegative | None = None,
         min_lr: NonNegative = 0.0,
         lr_decay_steps: list[Count] | None = None,
         lr_decay_gamma: Positive = 0.1,
+        triangle_lr: Positive | None = None,
+        triangle_period: Count = 3000,
+        exit_decay: Share = 0.0,
     ) -> None:
         """Describe the optimization.
 
@@ -47,7 +50,7 @@ class Optimization:
             eta_lars: trust coefficient of LARS.
             grad_clip_lars: never let LARS raise a parameter's rate above the learning rate.
             exclude_bias_n_norm: 1-D parameters (biases, norms) get neither LARS nor weight decay.
-            scheduler: warmup_cosine, cosine, step, or none (constant).
+            scheduler: warmup_cosine, cosine, step, triangle (from lr to triangle_lr and back), or none (constant).
             schedule_interval: change the rate every step, or every epoch (upstream).
             warmup_epochs: length of the warm-up, in epochs.
             warmup_start_lr: rate of the first step of the warm-up; not scaled by the batch size; default: 0.003, or 0
@@ -55,6 +58,10 @@ class Optimization:
             min_lr: rate at the end of the cosine; not scaled by the batch size.
             lr_decay_steps: epochs at which the step schedule decays.
             lr_decay_gamma: factor of each decay of the step schedule.
+            triangle_lr: highest rate of the triangle, per 256 images as lr.
+            triangle_period: steps of a triangle, there and back.
+            exit_decay: share of the training, at its end, in which the rate falls to 0 as half a cosine, whatever the
+                scheduler.
 
         Raises:
             ConfigError: a value is out of range, or two settings contradict each other.
@@ -64,8 +71,11 @@ class Optimization:
             problems.append(f"--lars: works with --optimizer sgd, not {optimizer}; remove one of the two.")
         if scheduler == "step" and not lr_decay_steps:
             problems.append("--scheduler step: needs --lr_decay_steps, epochs at which the rate decays, e.g. 60 80.")
+        if (scheduler == "triangle") != (triangle_lr is not None):
+            problems.append("--triangle_lr: goes with --scheduler triangle; give both, or none.")
         if problems:
             raise ConfigError(problems)
+        self.triangle_lr, self.triangle_period, self.exit_decay = triangle_lr, triangle_period, exit_decay
         self.optimizer, self.lr, self.weight_decay, self.momentum = optimizer, lr, weight_decay, momentum
         self.lars, self.eta_lars, self.grad_clip_lars = lars, eta_lars, grad_clip_lars
         self.exclude_bias_n_norm = exclude_bias_n_norm
@@ -141,9 +151,14 @@ class Optimization:
                 "decay_steps": [epoch * steps_per_epoch for epoch in self.lr_decay_steps],
                 "gamma": self.lr_decay_gamma,
             },
+            "triangle": {
+                "max_lr": (self.triangle_lr or self.lr) * self.images_per_step / 256,
+                "period": self.triangle_period,
+            },
             "none": {},
         }[self.scheduler]
-        return SCHEDULES[self.scheduler](step, lr=self.scaled_lr, **settings)
+        factor = exit_decay(step, total_steps=total_steps, share=self.exit_decay)
+        return factor * SCHEDULES[self.scheduler](step, lr=self.scaled_lr, **settings)
 
     def set_lr(self, optimizer: torch.optim.Optimizer, step: int, total_steps: int, steps_per_epoch: int) -> None:
         """Set the learning rate of every parameter group for optimizer step ``step``."""

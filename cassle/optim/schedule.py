@@ -52,6 +52,24 @@ def step_decay(step: float, *, lr: float, decay_steps: Iterable[float], gamma: f
     return lr * gamma ** sum(step >= milestone for milestone in decay_steps)
 
 
+def triangle(step: float, *, lr: float, max_lr: float, period: float) -> float:
+    """Rise linearly from ``lr`` to ``max_lr`` and fall back, again and again: one way there and back is a ``period``.
+
+    Smith 2017, "Cyclical learning rates", the policy triangular.
+    """
+    phase = (step % period) / period
+    return _between(lr, max_lr, 1 - abs(2 * phase - 1))
+
+
+def exit_decay(step: float, *, total_steps: float, share: float) -> float:
+    """Return the factor of a rate that falls as half a cosine to 0 in the last ``share`` of the steps; 1 before.
+
+    A constant rate suits a stream whose end nobody knows; a decay at the end is what makes its last network a good one.
+    """
+    begin = (1 - share) * total_steps
+    return 1.0 if step < begin or not share else cosine(step - begin, total_steps=share * total_steps, lr=1.0)
+
+
 def constant(step: float, *, lr: float) -> float:
     """Return ``lr``."""
     return lr
@@ -66,5 +84,6 @@ SCHEDULES: dict[str, Callable[..., float]] = {
     "warmup_cosine": warmup_cosine,
     "cosine": cosine,
     "step": step_decay,
+    "triangle": triangle,
     "none": constant,
 }

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cassle.optim.schedule import SCHEDULES, constant, cosine, step_decay, warmup_cosine
+from cassle.errors import ConfigError
+from cassle.optim.build import Optimization
+from cassle.optim.schedule import SCHEDULES, constant, cosine, exit_decay, step_decay, triangle, warmup_cosine
 
 rates = st.floats(1e-6, 10)
 
@@ -63,3 +65,25 @@ def test_step_decay_falls_at_each_milestone():
 def test_the_names_that_the_flag_takes():
     assert {"warmup_cosine": warmup_cosine, "cosine": cosine, "step": step_decay, "none": constant} == SCHEDULES
     assert SCHEDULES["none"](10**6, lr=0.3) == 0.3
+
+
+def test_triangle_goes_there_and_back():
+    found = [triangle(step, lr=0.1, max_lr=0.5, period=4) for step in range(9)]
+    assert found == pytest.approx([0.1, 0.3, 0.5, 0.3, 0.1, 0.3, 0.5, 0.3, 0.1])
+
+
+def test_exit_decay_is_half_a_cosine_at_the_end():
+    found = [exit_decay(step, total_steps=10, share=0.4) for step in range(11)]
+    assert found[:7] == [1.0] * 7 and found[8] == pytest.approx(0.5) and found[10] == 0
+    assert [exit_decay(step, total_steps=10, share=0.0) for step in (0, 9, 10)] == [1.0] * 3
+
+
+def test_the_settings_of_a_stream():
+    made = Optimization(scheduler="triangle", lr=0.1, triangle_lr=0.5, triangle_period=4, exit_decay=0.5)
+    assert [made.lr_at(step, 16, 16) for step in (0, 2, 4)] == pytest.approx([0.1, 0.5, 0.1])
+    assert made.lr_at(10, 16, 16) == pytest.approx(0.5 * exit_decay(10, total_steps=16, share=0.5))
+    assert made.lr_at(16, 16, 16) == 0
+    with pytest.raises(ConfigError, match="--triangle_lr: goes with"):
+        Optimization(scheduler="triangle")
+    with pytest.raises(ConfigError, match="--triangle_lr: goes with"):
+        Optimization(triangle_lr=0.1)
