@@ -63,7 +63,8 @@ def test_step_decay_falls_at_each_milestone():
 
 
 def test_the_names_that_the_flag_takes():
-    assert {"warmup_cosine": warmup_cosine, "cosine": cosine, "step": step_decay, "none": constant} == SCHEDULES
+    known = {"warmup_cosine": warmup_cosine, "cosine": cosine, "step": step_decay, "triangle": triangle}
+    assert {**known, "none": constant} == SCHEDULES
     assert SCHEDULES["none"](10**6, lr=0.3) == 0.3
 
 
