@@ -72,9 +72,10 @@ def test_killed_and_continued(strategy, method, distiller, tmp_path, monkeypatch
         ({"strategy": "er", "memory": "herding"}, "--strategy er takes reservoir or fifo"),
         ({"strategy": "ddr"}, "unknown. Did you mean 'der'"),
         ({"strategy": "er+ddr"}, "--strategy ddr: unknown. Did you mean 'der'"),
+        ({"strategy": "er+"}, "--strategy er+: a name is missing"),
         ({"strategy": "er+lump"}, "both keep a memory"),
-        ({"strategy": "si+ewc"}, "both are a kind of Regularisation"),
-        ({"strategy": "apre+aep"}, "both are a kind of Following"),
+        ({"strategy": "si+ewc"}, "both hold the weights of earlier tasks"),
+        ({"strategy": "apre+aep"}, "both align what the student makes of an image"),
         ({"strategy": "cassle-r+si", "distiller": "predictive", "method": "byol"}, "distils by itself"),
     ],
 )
