@@ -25,9 +25,10 @@ SIZES = {
 
 def settings_of(method: str, distiller: str | None, strategy: str) -> dict:
     kind = model_class(method, distiller, strategy)
+    sizes = {**SIZES, "mem_size": 256} if "lump" in strategy else SIZES  # one image of the past for each of a batch
     return {
         "method": method, "distiller": distiller, "strategy": strategy, "batch_size": 256, "max_epochs": 1,
-        "warmup_epochs": 0, "lr": 0.1, "few_labels": 0, "linear_max_iter": 2, **small(kind, SIZES),
+        "warmup_epochs": 0, "lr": 0.1, "few_labels": 0, "linear_max_iter": 2, **small(kind, sizes),
     }  # fmt: skip
 
 
