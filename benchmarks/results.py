@@ -82,7 +82,7 @@ SUITES = {
             "apre": "--strategy apre",
             "arp": "--strategy arp",
             "ccl": "--strategy ccl --n_save 100 --replay_batch_size 64",
-            "kaizen": "--strategy kaizen --distiller auto --distill_proj_hidden_dim 512 --head_lr 0.003",
+            "kaizen": "--strategy kaizen --distiller auto --distill_proj_hidden_dim 512 --head_lr 0.03",
         },
     ),
 }

@@ -12,6 +12,7 @@ import yaml
 from cassle.data.batch import Batch
 from cassle.data.splits import class_order
 from cassle.engine.plan import Plan
+from cassle.engine.trainer import quiet
 from cassle.errors import CassleError
 from cassle.methods.base import SSLMethod
 
@@ -26,6 +27,7 @@ def describe(plan: Plan, *, warnings: Sequence[str] = (), say: Callable[[str], o
         warnings: further lines for the closing list.
         say: takes the lines.
     """
+    quiet()
     plan.data.look_only()
     say("# Configuration")
     say(yaml.safe_dump(plan.config(), sort_keys=False).rstrip())

@@ -11,8 +11,9 @@ from cassle.data.recipe import Recipe
 from cassle.engine import checkpoint
 from cassle.engine.ledger import Rows
 from cassle.engine.plan import Plan
-from cassle.engine.pretrained import Encoder, Network, read_encoder
+from cassle.engine.pretrained import PREFIXES, Encoder, Network, read_encoder
 from cassle.engine.task import fresh_model
+from cassle.errors import CheckpointError
 from cassle.evaluation import report
 from cassle.evaluation.encoder import accuracy_rows
 from cassle.evaluation.protocol import Evaluation
@@ -66,6 +67,11 @@ def rows_of(
     return accuracy_rows(encoder.backbone, images, recipe, evaluation, head.to(device) if head else None)
 
 
+def holds(path: Path, network: Network) -> bool:
+    """Return whether a ``final.ckpt`` has this network."""
+    return any(key.startswith(PREFIXES[network]) for key in checkpoint.load(path)["state_dict"])
+
+
 def evaluate_tasks(
     paths: list[Path],
     trained: Mapping[str, Any],
@@ -92,14 +98,19 @@ def evaluate_tasks(
     Raises:
         CheckpointError: damaged, unsafe, or another architecture.
     """
-    encoder, _ = read_encoder(paths[0], network=network)
+    networks = [network if holds(path, network) else "student" for path in paths]
+    if network not in networks:
+        raise CheckpointError(f"--network {network}: none of the tasks in {paths[0].parents[1]} has one; leave it out.")
+    encoder, _ = read_encoder(paths[0], network=networks[0])
     recipe = Recipe(size=encoder.size, mean=encoder.mean, std=encoder.std)
     model = fresh_model(Plan(trained), images).to(device)
     head = model.classifier if same_classes and network == "student" else None
     random = accuracy_rows(model.backbone, images, recipe, evaluation, head)
     matrix: dict[str, list[list[float]]] = {probe: [] for probe in random}
     for task, path in enumerate(paths):
-        encoder, _ = read_encoder(path, trained["backbone"], network=network)
+        if networks[task] != network:  # CCL's teacher begins as the student that task 0 leaves
+            say(f"Task {task} has no {network}: its {networks[task]} is evaluated.")
+        encoder, _ = read_encoder(path, trained["backbone"], network=networks[task])
         rows = rows_of(path, encoder, images, evaluation, device=device, same_classes=same_classes, network=network)
         means = "  ".join(f"{probe} {100 * sum(row) / len(row):.1f} %" for probe, row in rows.items())
         say(f"After task {task}, mean over all tasks: {means}")

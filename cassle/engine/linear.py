@@ -212,8 +212,9 @@ def _encoder(
     make = BACKBONES[offline.backbone] if offline.backbone else None
     resolved = settings.resolve(given)
     chosen = {n: resolved[n] for n, owner in settings.owner.items() if owner is make and n in given}
+    network = "student" if offline.checkpoint.is_dir() else offline.network  # of a folder, each task tells
     statistics = {"size": resolved["size"], "mean": resolved["image_mean"], "std": resolved["image_std"]}
-    encoder, trained = read_encoder(path, offline.backbone, network=offline.network, **statistics, **chosen)
+    encoder, trained = read_encoder(path, offline.backbone, network=network, **statistics, **chosen)
     if not trained and "dataset" not in given:
         raise ConfigError("--dataset: missing; weights from elsewhere do not say what to evaluate them on.")
     return encoder, trained

@@ -21,7 +21,8 @@ from cassle.checks import out_of_range
 from cassle.errors import ConfigError
 from cassle.registry import did_you_mean
 
-POSITIONAL = {"backbone", "optimization"}  #: what the house hands to the end of a chain of ``*args``
+#: what the house hands to the end of a chain of ``*args``: of methods, and of memories
+POSITIONAL = {"backbone", "optimization", "feature_dim", "payload_shape"}
 
 #: other spellings of a setting, among them upstream's
 ALIASES = {
@@ -76,6 +77,7 @@ class Schema:
         parameters = inspect.signature(target).parameters.values()
         settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
         handed_in = POSITIONAL | {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+        handed_in |= _positional_of_bases(target)
         skip = (handed_in - settings) | component.hidden
         for name in add(target, nested_key=None, skip=skip, fail_untyped=False):
             self.owner[name] = target
@@ -156,6 +158,14 @@ class Schema:
             return f"--{name}: needs a value; it must be {kind}."
         given = " ".join(map(str, value)) if isinstance(value, list | tuple) else "none" if value is None else value
         return f"--{name} {given}: must be {kind}."
+
+
+def _positional_of_bases(target: Callable[..., Any]) -> set[str]:
+    """Return the names that a class which passes ``*args`` on takes from the house all the same."""
+    made = [vars(base)["__init__"] for base in getattr(target, "__mro__", ()) if "__init__" in vars(base)]
+    parameters = [p for init in made if inspect.isfunction(init) for p in inspect.signature(init).parameters.values()]
+    own = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD} - own
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:

@@ -38,7 +38,7 @@ class MinRed(Memory):
         feature_dim: width of the projections.
         payload_shape: as in :class:`Memory`.
         feature_on_arrival: rows come with their features and may be removed at once; without it they are safe until
-            they were drawn and updated. Needed with one update per batch of the stream, see :func:`degenerates`.
+            they were drawn and updated. Needed with one update per batch of the stream.
         limit_num_seen: an entry that was drawn so often leaves at the next insert; a limit to what outliers, which
             are never redundant, are repeated.
         virtual_ranks: independent parts of the memory, each with its share of the slots and, in consecutive chunks, of

@@ -23,6 +23,8 @@ from cassle.strategies.slow import SlowTeacher
 class Alignment(Strategy):
     """Base: an aligner maps z to a target of the same image; omega * distance is added to the loss (CLA, 2025)."""
 
+    alone: ClassVar[str] = "align what the student makes of an image"
+
     def __init__(
         self,
         *args,

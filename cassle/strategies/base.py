@@ -20,6 +20,8 @@ class Strategy:
     defaults: ClassVar[Mapping[str, Any]] = {}
     #: the memory that it takes by default
     default_memory: ClassVar[str | None] = None
+    #: what it does that cannot be done twice in a run: "both ..."
+    alone: ClassVar[str] = "are the same"
     #: whether it reads the averaged features that a memory keeps
     reads_features: ClassVar[bool] = False
     #: whether it has to know where a task ends

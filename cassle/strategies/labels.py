@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from cassle.checks import Share, Whole
+from cassle.checks import Part, Whole
 from cassle.data.batch import Batch
 from cassle.errors import ConfigError
 from cassle.losses.labelled import NO_LABEL
@@ -42,7 +42,7 @@ class ScarceLabels(Strategy):
     Hidden labels are -1 in every batch, for every loss. Evaluation keeps its own labels.
     """
 
-    def __init__(self, *args, label_fraction: Share = 1.0, label_tasks: list[Whole] | None = None, **kwargs) -> None:
+    def __init__(self, *args, label_fraction: Part = 1.0, label_tasks: list[Whole] | None = None, **kwargs) -> None:
         """Build the policy.
 
         Args:
@@ -52,11 +52,9 @@ class ScarceLabels(Strategy):
             kwargs: arguments of the method.
 
         Raises:
-            ConfigError: no label at all is left.
+            ConfigError: no task is named.
         """
         super().__init__(*args, **kwargs)
-        if not label_fraction:
-            raise ConfigError("--label_fraction 0.0: leaves no label; give more, or another --strategy.")
         if label_tasks is not None and not label_tasks:
             raise ConfigError("--label_tasks: names no task; give some, e.g. 0 2, or leave the flag out.")
         self.label_fraction, self.label_tasks = label_fraction, label_tasks

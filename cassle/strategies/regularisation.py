@@ -31,7 +31,11 @@ class Regularisation(Strategy):
     """
 
     transient: ClassVar[tuple[str, ...]] = ("anchor_weights",)
+<<<<<<< HEAD
     needs_tasks: ClassVar[bool] = True
+=======
+    alone: ClassVar[str] = "hold the weights of earlier tasks"
+>>>>>>> strategies
     #: factor of the penalty, set by a subclass
     strength: float
     #: name of the term
@@ -72,13 +76,15 @@ class SI(Regularisation):
 
     transient: ClassVar[tuple[str, ...]] = (*Regularisation.transient, "path_integral")
     term = "si"
+    remedy = " The penalty may be too strong: lower --si_lambda."
 
     def __init__(self, *args, si_lambda: NonNegative = 0.1, si_xi: Positive = 1.0, **kwargs) -> None:
         """Build the strategy.
 
         Args:
             args: arguments of the method.
-            si_lambda: c, the weight of the penalty (eq. 4).
+            si_lambda: c, the weight of the penalty (eq. 4); how large it has to be depends on the objective: see
+                the column si of metrics.csv.
             si_xi: xi, added to the squared way that a weight has gone in a task (eq. 5); the smaller, the more weights
                 count that moved little. LUMP's comparison takes 1.
             kwargs: arguments of the method.
@@ -134,6 +140,7 @@ class EWC(Regularisation):
     """
 
     term = "ewc"
+    remedy = " The penalty may be too strong: lower --ewc_lambda."
 
     def __init__(
         self,
@@ -147,7 +154,8 @@ class EWC(Regularisation):
 
         Args:
             args: arguments of the method.
-            ewc_lambda: lambda, twice the weight of the penalty; it has no published value for these losses: search it.
+            ewc_lambda: lambda, twice the weight of the penalty; it has no published value for these losses: search
+                it, by powers of ten, with an eye on the column ewc of metrics.csv.
             ewc_gamma: what remains of the information of earlier tasks at the end of each; 1 keeps it all.
             ewc_batches: batches of the task's images that the information is estimated from; at most all of them once.
             kwargs: arguments of the method.

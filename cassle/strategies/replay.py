@@ -91,9 +91,10 @@ class Memorising(Strategy):
         """Add that the memory is smaller than what a step draws from it."""
         problems, number = super().problems_with(batch_size, processes), self.drawn_of(batch_size)
         if number * processes > self.mem_size:
+            smaller = "--replay_batch_size" if getattr(self, "replay_batch_size", None) else "--batch_size"
             problems.append(
                 f"--mem_size {self.mem_size}: every step draws {number} images for each of {processes} process(es); "
-                f"give {number * processes} or more, or smaller batches."
+                f"give {number * processes} or more, or a smaller {smaller}."
             )
         return problems
 

@@ -23,7 +23,10 @@ class Strategies(Registry):
         Raises:
             ConfigError: a name is unknown, or two do not go together.
         """
-        names = {super(Strategies, self).canonical(part.strip()) for part in name.split(AND)}
+        parts = [part.strip() for part in name.split(AND)]
+        if not all(parts):
+            raise ConfigError(f"--strategy {name}: a name is missing beside the +; e.g. er+si.")
+        names = {super(Strategies, self).canonical(part) for part in parts}
         listed = [known for known in self if known in names]
         several = [known for known in listed if known != "finetune"]  # nothing beside something
         if len(several) < 2:
@@ -45,8 +48,8 @@ def _apart(a: type[Strategy], b: type[Strategy]) -> str | None:
     """Return why two strategies cannot be had together, None if they can."""
     if a.memories and b.memories:
         return "both keep a memory, and a run has one; take one of them."
-    shared = [base.__name__ for base in a.__mro__ if issubclass(b, base) and base not in Strategy.__mro__]
-    return f"both are a kind of {shared[0]}; take one of them." if shared else None
+    shared = [base for base in a.__mro__ if issubclass(b, base) and base not in Strategy.__mro__]
+    return f"both {shared[0].alone}; take one of them." if shared else None
 
 
 @cache

@@ -34,6 +34,17 @@ def test_the_teacher_is_read_and_evaluated(tmp_path, settings, prefix):
     assert found[0]["probes"] != found[1]["probes"]
 
 
+def test_of_a_folder_the_tasks_that_have_no_teacher_give_their_student(tmp_path):
+    run(tmp_path, **{**BYOL, **CCL, "method": "simclr", "pred_hidden_dim": None})
+    said = []
+    values = {"few_labels": 0, "disable_linear_eval": True, "device": "cpu", "network": "teacher"}
+    folder = evaluate_checkpoint({**values, "pretrained_feature_extractor": tmp_path / "job"}, say=said.append)
+    final = tmp_path / "job" / "task1" / "final.ckpt"
+    last = evaluate_checkpoint({**values, "pretrained_feature_extractor": final}, say=said.append)
+    assert "Task 0 has no teacher: its student is evaluated." in said
+    assert folder["probes"]["knn"]["accuracy_matrix"][1] == last["probes"]["knn"]["per_task"]
+
+
 def test_where_there_is_no_teacher_it_is_told(tmp_path):
     run(tmp_path, method="simclr")
     final = tmp_path / "job" / "task0" / "final.ckpt"

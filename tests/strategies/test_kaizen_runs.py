@@ -138,6 +138,7 @@ def test_a_folder_with_a_gap_is_refused(tmp_path):
         ({"label_tasks": [1, 7, 9]}, "--label_tasks 7 9: there are only 5 tasks"),
         ({"memory": "reservoir"}, "--memory reservoir: --strategy kaizen takes first_k or random or herding."),
         ({"feature_ema": 0.9}, "--feature_ema: needs --strategy arp or --memory minred"),
+        ({"label_fraction": 0}, "--label_fraction 0.0: must be above 0, up to 1"),
         ({"head_lr": 0}, "--head_lr 0.0: must be above 0"),
     ],
 )

@@ -25,9 +25,10 @@ SIZES = {
 
 def settings_of(method: str, distiller: str | None, strategy: str) -> dict:
     kind = model_class(method, distiller, strategy)
+    sizes = {**SIZES, "mem_size": 256} if "lump" in strategy else SIZES  # one image of the past for each of a batch
     return {
         "method": method, "distiller": distiller, "strategy": strategy, "batch_size": 256, "max_epochs": 1,
-        "warmup_epochs": 0, "lr": 0.1, "few_labels": 0, "linear_max_iter": 2, **small(kind, SIZES),
+        "warmup_epochs": 0, "lr": 0.1, "few_labels": 0, "linear_max_iter": 2, **small(kind, sizes),
     }  # fmt: skip
 
 
@@ -72,9 +73,10 @@ def test_killed_and_continued(strategy, method, distiller, tmp_path, monkeypatch
         ({"strategy": "er", "memory": "herding"}, "--strategy er takes reservoir or fifo"),
         ({"strategy": "ddr"}, "unknown. Did you mean 'der'"),
         ({"strategy": "er+ddr"}, "--strategy ddr: unknown. Did you mean 'der'"),
+        ({"strategy": "er+"}, "--strategy er+: a name is missing"),
         ({"strategy": "er+lump"}, "both keep a memory"),
-        ({"strategy": "si+ewc"}, "both are a kind of Regularisation"),
-        ({"strategy": "apre+aep"}, "both are a kind of Following"),
+        ({"strategy": "si+ewc"}, "both hold the weights of earlier tasks"),
+        ({"strategy": "apre+aep"}, "both align what the student makes of an image"),
         ({"strategy": "cassle-r+si", "distiller": "predictive", "method": "byol"}, "distils by itself"),
     ],
 )

@@ -250,8 +250,8 @@ def test_features_can_be_aligned_instead_of_projections_and_without_an_aligner(s
     "settings, words",
     [
         ({"strategy": "er", "mem_size": 10, "replay_batch_size": 16}, "--mem_size 10: every step draws 16 images"),
-        ({"strategy": "lump", "mem_size": 64, "batch_size": 128}, "give 128 or more, or smaller batches"),
-        ({"strategy": "minred", "mem_size": 64, "batch_size": 128}, "give 128 or more, or smaller batches"),
+        ({"strategy": "lump", "mem_size": 64, "batch_size": 128}, "give 128 or more, or a smaller --batch_size"),
+        ({"strategy": "minred", "mem_size": 64, "batch_size": 128}, "give 128 or more, or a smaller --batch_size"),
         ({"strategy": "minred", "replay_batch_size": 1}, "--replay_batch_size 1: the objective needs at least 2"),
         ({"strategy": "arp", "replay_batch_size": 1}, "--replay_batch_size 1: the aligner"),
         ({"strategy": "minred", "virtual_ranks": 5000}, "--virtual_ranks 5000: every part needs a slot"),
@@ -274,6 +274,13 @@ def test_a_starved_memory_is_noted():
         for arrival in (True, False)
     }
     assert not any("FIFO" in note for note in notes[True]) and any("FIFO" in note for note in notes[False])
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if STRATEGIES[name].memories])
+def test_every_memory_of_a_strategy_makes_a_plan(strategy):
+    for memory in STRATEGIES[strategy].memories:
+        model = Plan({"method": "simclr", "backbone": "tiny", "strategy": strategy, "memory": memory}).build_model()
+        assert type(model.memory) is MEMORIES[memory] and model.memory.size == 2000
 
 
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if "minred" in STRATEGIES[name].memories])
