@@ -31,11 +31,8 @@ class Regularisation(Strategy):
     """
 
     transient: ClassVar[tuple[str, ...]] = ("anchor_weights",)
-<<<<<<< HEAD
     needs_tasks: ClassVar[bool] = True
-=======
     alone: ClassVar[str] = "hold the weights of earlier tasks"
->>>>>>> strategies
     #: factor of the penalty, set by a subclass
     strength: float
     #: name of the term
