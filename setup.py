@@ -39,6 +39,6 @@ setup(
         "sweep": ["optuna"],
         "slurm": ["submitit"],
         "notebooks": ["jupyter"],
-        "dev": ["pytest", "pytest-timeout", "hypothesis", "beartype", "scipy", "ruff"],
+        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "beartype", "scipy", "ruff"],
     },
 )

@@ -1,9 +1,11 @@
-"""Fine-tuning against CaSSLe for every method and seed: the tables of docs/results.md, by commands that continue.
+"""What forgets and what helps: the tables of docs/results.md, by commands that continue.
 
-    python benchmarks/results.py cifar10 --data_dir DIR     CIFAR-10 as an ImageFolder tree, five tasks of two classes
-    python benchmarks/results.py digits                     the embedded digits, a setting in which networks forget
+    python benchmarks/results.py cifar10 --data_dir DIR     fine-tuning against CaSSLe, three objectives
+    python benchmarks/results.py digits                     the same on the embedded digits, where networks forget
+    python benchmarks/results.py strategies --data_dir DIR  every way not to forget, one objective
 
-Runs that are finished are not run again; a run that was killed continues.
+DIR: CIFAR-10 as an ImageFolder tree, train/CLASS/* and val/CLASS/*; five tasks of two classes. Runs that are finished
+are not run again; a run that was killed continues.
 """
 
 from __future__ import annotations
@@ -14,58 +16,88 @@ import shlex
 import statistics
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from runs import over_seeds, read_results, run
 
-METHODS = ("simclr", "barlow_twins", "byol")
-STRATEGIES = ("finetune", "cassle")
-#: settings of all runs, then those of each method
+
+class Suite(NamedTuple):
+    """The settings of all runs, and the further settings of each by its name: method-strategy."""
+
+    settings: str
+    runs: dict[str, str]
+
+
+def distilled(methods: dict[str, str], settings: str) -> dict[str, str]:
+    """Return each method fine-tuned and with the distiller that fits it."""
+    runs = {}
+    for method, own in methods.items():
+        runs[f"{method}-finetune"] = f"--method {method} {own}"
+        runs[f"{method}-cassle"] = f"--method {method} {own} --distiller auto {settings}"
+    return runs
+
+
+CIFAR = """
+    --dataset custom --size 32 --num_tasks 5 --split_strategy class --backbone tiny --stem_stride 2 --channels_last
+    --batch_size 128 --optimizer adamw --lr 0.003 --weight_decay 1e-4 --warmup_epochs 1 --warmup_start_lr 0.0001
+    --min_scale 0.2 --gaussian_prob 0 --proj_hidden_dim 512 --disable_online_eval --linear_max_iter 100 --num_threads 1
+"""
+COLOUR = "--temperature 0.2 --brightness 0.8 --contrast 0.8 --saturation 0.8 --hue 0.2"
 SUITES = {
-    "cifar10": {
-        "all": """
-            --dataset custom --size 32 --num_tasks 5 --split_strategy class --backbone tiny --width 32 --stem_stride 2
-            --channels_last --batch_size 128 --max_epochs 5 --optimizer adamw --lr 0.003 --weight_decay 1e-4
-            --warmup_epochs 1 --warmup_start_lr 0.0001 --min_scale 0.2 --gaussian_prob 0 --proj_hidden_dim 512
-            --disable_online_eval --linear_max_iter 100 --num_threads 1
+    "cifar10": Suite(
+        f"{CIFAR} --width 32 --max_epochs 5",
+        distilled(
+            {
+                "simclr": COLOUR,
+                "barlow_twins": "--output_dim 512 --scale_loss 0.1 --solarization_prob 0 0.2",
+                "byol": "--pred_hidden_dim 512 --solarization_prob 0 0.2",
+            },
+            "--distill_proj_hidden_dim 512",
+        ),
+    ),
+    "digits": Suite(
+        """
+        --dataset digits --num_tasks 5 --split_strategy class --backbone tiny --width 32 --batch_size 64
+        --max_epochs 20 --lr 1.0 --warmup_epochs 2 --min_scale 0.5 --gaussian_prob 0 --horizontal_flip_prob 0
+        --proj_hidden_dim 256 --disable_online_eval --num_threads 1
         """,
-        "simclr": "--temperature 0.2 --brightness 0.8 --contrast 0.8 --saturation 0.8 --hue 0.2",
-        "barlow_twins": "--output_dim 512 --scale_loss 0.1 --solarization_prob 0 0.2",
-        "byol": "--pred_hidden_dim 512 --solarization_prob 0 0.2",
-        "distilled": "--distill_proj_hidden_dim 512",
-    },
-    "digits": {
-        "all": """
-            --dataset digits --num_tasks 5 --split_strategy class --backbone tiny --width 32 --batch_size 64
-            --max_epochs 20 --lr 1.0 --warmup_epochs 2 --min_scale 0.5 --gaussian_prob 0 --horizontal_flip_prob 0
-            --proj_hidden_dim 256 --disable_online_eval --num_threads 1
-        """,
-        "simclr": "--output_dim 64 --temperature 0.2",
-        "barlow_twins": "--output_dim 256 --scale_loss 0.1",
-        "byol": "--output_dim 64 --pred_hidden_dim 256",
-        "distilled": "--distill_proj_hidden_dim 256",
-    },
+        distilled(
+            {
+                "simclr": "--output_dim 64 --temperature 0.2",
+                "barlow_twins": "--output_dim 256 --scale_loss 0.1",
+                "byol": "--output_dim 64 --pred_hidden_dim 256",
+            },
+            "--distill_proj_hidden_dim 256",
+        ),
+    ),
+    "strategies": Suite(
+        f"{CIFAR} --width 16 --max_epochs 3 --few_labels 0 --method simclr {COLOUR}",
+        {
+            "finetune": "",
+            "er": "--strategy er",
+            "lump": "--strategy lump",
+            "der": "--strategy der",
+            "minred": "--strategy minred",
+            "cassle": "--distiller auto --distill_proj_hidden_dim 512",
+            "apre": "--strategy apre",
+            "arp": "--strategy arp",
+            "ccl": "--strategy ccl --n_save 100 --replay_batch_size 64",
+            "kaizen": "--strategy kaizen --distiller auto --distill_proj_hidden_dim 512 --head_lr 0.03",
+        },
+    ),
 }
 PROBES = ("knn", "ridge", "linear")
 NUMBERS = {"A": "average_accuracy", "F": "forgetting", "FT": "forward_transfer"}
 
 
-def flags(suite: dict[str, str], method: str, strategy: str, seed: int, out: Path) -> list[str]:
-    """Return the flags of one run."""
-    words = [*shlex.split(suite["all"]), "--method", method, *shlex.split(suite[method]), "--seed", str(seed)]
-    if strategy == "cassle":
-        words += ["--distiller", "auto", *shlex.split(suite["distilled"])]
-    return [*words, "--name", f"{method}-{strategy}-seed{seed}", "--base_experiment_dir", str(out)]
-
-
-def rows(out: Path, seeds: list[int]) -> list[list[str]]:
-    """Return the table: one row a method and strategy, per probe A, F, FT as mean ± half the range over the seeds."""
+def rows(out: Path, runs: dict[str, str], seeds: list[int]) -> list[list[str]]:
+    """Return the table: one row a run, per probe A, F, FT as mean ± half the range over the seeds."""
     table = []
-    for method, strategy in itertools.product(METHODS, STRATEGIES):
-        folders = [out / f"{method}-{strategy}-seed{seed}" for seed in seeds]
-        results = [result["probes"] for result in read_results(folders)]
+    for name in runs:
+        results = [result["probes"] for result in read_results([out / f"{name}-seed{seed}" for seed in seeds])]
         if len(results) < len(seeds):
             continue
-        cells = [method, strategy]
+        cells = [name]
         for probe, number in itertools.product(PROBES, NUMBERS.values()):
             cells.append(over_seeds([result[probe][number] for result in results]))
         random = [100 * statistics.fmean(result[p]["random"]) for p in PROBES for result in results[:1]]
@@ -76,19 +108,25 @@ def rows(out: Path, seeds: list[int]) -> list[list[str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", choices=SUITES)
-    parser.add_argument("--data_dir", help="folder with train/ and val/, for cifar10")
+    parser.add_argument("--data_dir", help="folder with train/ and val/ (not for digits)")
     parser.add_argument("--out", type=Path, help="folder of the experiments; default: experiments/results/SUITE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6])
+    parser.add_argument("--runs", nargs="+", help="only these rows; default: all")
     arguments = parser.parse_args()
+    suite = SUITES[arguments.suite]
+    if unknown := set(arguments.runs or ()) - set(suite.runs):
+        parser.error(f"--runs {' '.join(unknown)}: unknown. Known: {', '.join(suite.runs)}.")
+    runs = {name: suite.runs[name] for name in arguments.runs or suite.runs}
     out = (arguments.out or Path("experiments/results") / arguments.suite).resolve()
-    for seed, method, strategy in itertools.product(arguments.seeds, METHODS, STRATEGIES):
-        words = flags(SUITES[arguments.suite], method, strategy, seed, out)
-        if code := run([*words, *(["--data_dir", arguments.data_dir] if arguments.data_dir else [])]):
+    data = ["--data_dir", arguments.data_dir] if arguments.data_dir else []
+    for seed, (name, own) in itertools.product(arguments.seeds, runs.items()):
+        words = [*shlex.split(suite.settings), *shlex.split(own), *data, "--seed", str(seed)]
+        if code := run([*words, "--name", f"{name}-seed{seed}", "--base_experiment_dir", str(out)]):
             return code
     names = [f"{probe} {number}" for probe, number in itertools.product(PROBES, NUMBERS)]
-    print("| method | strategy | " + " | ".join(names) + " | random encoder, knn / ridge / linear |")
-    print("|---" * (len(names) + 3) + "|")
-    for row in rows(out, arguments.seeds):
+    print("| run | " + " | ".join(names) + " | random encoder, knn / ridge / linear |")
+    print("|---" * (len(names) + 2) + "|")
+    for row in rows(out, runs, arguments.seeds):
         print("| " + " | ".join(row) + " |")
     return 0
 

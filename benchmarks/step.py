@@ -78,8 +78,9 @@ def make_loader(args: argparse.Namespace) -> ResidentLoader:
     )
 
 
-def library_seconds(args: argparse.Namespace, model: SSLMethod) -> float:
-    """Return the seconds per step of ``model`` in the library's trainer."""
+def library_seconds(args: argparse.Namespace, model: SSLMethod, loader: ResidentLoader | None = None) -> float:
+    """Return the seconds per step of ``model`` in the library's trainer, on random images without a ``loader``."""
+    loader = loader or make_loader(args)
     training = Training(
         max_epochs=1, batch_size=args.batch_size, accelerator="gpu" if args.device == "cuda" else "cpu",
         precision=args.precision,
@@ -88,7 +89,6 @@ def library_seconds(args: argparse.Namespace, model: SSLMethod) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         table = MetricsTable(path / "metrics.csv", 0, lambda row: None)
-        loader = make_loader(args)
         checkpointing = Checkpointing(path / "last.ckpt", loader, 1, 10.0, Interruption())
         # The clock comes last: what the house does after a step belongs to the step.
         trainer = training.make_trainer(path, [Seeding(0, 0), table, checkpointing, clock], progress_bar=False)

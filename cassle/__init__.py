@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "METHODS": "cassle.methods",
     "DISTILLERS": "cassle.distill",
+    "STRATEGIES": "cassle.strategies",
+    "MEMORIES": "cassle.memory",
     "BACKBONES": "cassle.nn",
     "BENCHMARKS": "cassle.data",
     "compose": "cassle.methods.compose",
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
     from cassle.engine.export import export as export
     from cassle.engine.linear import evaluate as evaluate
     from cassle.engine.pretrained import load_backbone as load_backbone
+    from cassle.memory import MEMORIES as MEMORIES
     from cassle.methods import METHODS as METHODS
     from cassle.methods.compose import compose as compose
     from cassle.nn import BACKBONES as BACKBONES
+    from cassle.strategies import STRATEGIES as STRATEGIES
 
 
 def __getattr__(name: str) -> Any:

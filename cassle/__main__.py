@@ -14,7 +14,7 @@ from cassle.registry import did_you_mean
 
 USAGE = """usage: python -m cassle COMMAND
 
-  list [WHAT ...]             methods, distillers, backbones and benchmarks, one line each
+  list [WHAT ...]             methods, distillers, strategies, memories, backbones, benchmarks: a line each
   export CHECKPOINT FILE      write the encoder of a final.ckpt as FILE.safetensors, with a card FILE.json
 """
 
@@ -28,10 +28,19 @@ def rooms() -> dict[str, Mapping[str, Any]]:
     """Return the registries by the word that people use for them."""
     from cassle.data import BENCHMARKS
     from cassle.distill import DISTILLERS
+    from cassle.memory import MEMORIES
     from cassle.methods import METHODS
     from cassle.nn import BACKBONES
+    from cassle.strategies import STRATEGIES
 
-    return {"methods": METHODS, "distillers": DISTILLERS, "backbones": BACKBONES, "benchmarks": BENCHMARKS}
+    return {
+        "methods": METHODS,
+        "distillers": DISTILLERS,
+        "strategies": STRATEGIES,
+        "memories": MEMORIES,
+        "backbones": BACKBONES,
+        "benchmarks": BENCHMARKS,
+    }
 
 
 def lines(wanted: Sequence[str]) -> Iterator[str]:

@@ -34,6 +34,7 @@ Whole = Annotated[int, Range("at least 0", lambda value: value >= 0)]
 Seed = Annotated[int, Range("from 0 to 2**63 - 1", lambda value: 0 <= value < 2**63)]
 Positive = Annotated[float, Range("above 0", lambda value: 0 < value < math.inf)]
 NonNegative = Annotated[float, Range("at least 0", lambda value: 0 <= value < math.inf)]
+Part = Annotated[float, Range("above 0, up to 1", lambda value: 0 < value <= 1)]
 Share = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
 Momentum = Annotated[float, Range("at least 0 and below 1", lambda value: 0 <= value < 1)]
 

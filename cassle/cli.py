@@ -18,8 +18,9 @@ from cassle.spelling import collect, upstream_spelling
 SOLVED = {
     "optimizer", "lr", "lars", "exclude_bias_n_norm", "weight_decay", "scheduler", "lr_decay_steps", "batch_size",
     "max_epochs", "precision", "name", "project", "entity", "wandb", "offline", "classifier_lr", "method",
-    "accelerator", "strategy", "sync_batchnorm", "experiment_dir", "base_experiment_dir", "checkpoint_dir",
-    "checkpoint_frequency", "check_val_every_n_epoch", "devices", "num_nodes", "trainer",
+    "accelerator", "strategy", "memory", "trainer_strategy", "sync_batchnorm", "experiment_dir",
+    "base_experiment_dir", "checkpoint_dir", "checkpoint_frequency", "check_val_every_n_epoch", "devices", "num_nodes",
+    "trainer",
 }  # fmt: skip
 
 
@@ -104,7 +105,14 @@ def _train(values: dict[str, Any], modes: set[str]) -> None:
 
 
 def _probe(values: dict[str, Any], modes: set[str]) -> None:
-    from cassle.engine.linear import evaluate_checkpoint, missing_here, problems_of, schema, wrong_settings
+    from cassle.engine.linear import (
+        evaluate_checkpoint,
+        missing_here,
+        problems_of,
+        results_beside,
+        schema,
+        wrong_settings,
+    )
     from cassle.engine.settings import canonical_names, plain
 
     values, problems = upstream_spelling(canonical_names(values), _note)
@@ -117,7 +125,7 @@ def _probe(values: dict[str, Any], modes: set[str]) -> None:
         values["device"] = f"cuda:{gpus[0]}" if (gpus := values.pop("gpus")) else "cpu"
     checkpoint = values.get("pretrained_feature_extractor")
     if "domain" in values and isinstance(checkpoint, str):  # the probes of each domain in a file of their own
-        values.setdefault("output", str(Path(checkpoint).with_name(f"linear-{values['domain']}.json")))
+        values.setdefault("output", str(results_beside(Path(checkpoint), f"linear-{values['domain']}.json")))
     if modes & {"print_config", "dry_run"}:
         refused = [*([] if "dry_run" in modes else problems), *wrong_settings(values)]
         if refused:
@@ -150,11 +158,11 @@ def _problems(build: Callable[[], object]) -> list[str]:
 
 def _train_help(values: dict[str, Any]) -> None:
     """Print the settings of the chosen method, distiller and backbone, grouped by component."""
-    from cassle.engine.run import choose, schema_for
+    from cassle.engine.choice import choose, schema_for
     from cassle.engine.settings import canonical_names
 
     _print_help(
-        schema_for(*choose(canonical_names(values))).parser,
+        schema_for(choose(canonical_names(values))).parser,
         "main_continual.py",
         "Train an encoder on a sequence of tasks and evaluate it after each. The same command continues a run that was "
         "stopped. The flags of method, distiller and backbone are those of the ones named on this command line: try "
@@ -169,8 +177,9 @@ def _probe_help(values: dict[str, Any]) -> None:
     _print_help(
         schema(values).parser,
         "main_linear.py",
-        "Probe the encoder of a checkpoint: features are extracted once, then kNN, ridge and linear probes give an "
-        "accuracy for every task. Without --dataset it is the data that the checkpoint was trained on.",
+        "Probe the encoder of a checkpoint, or of every task in an experiment's folder: features are extracted once, "
+        "then kNN, ridge and linear probes give an accuracy for every task. Without --dataset it is the data that the "
+        "checkpoint was trained on.",
     )
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import yaml
 
+from cassle import kaizen_spelling
 from cassle.data import BENCHMARKS
 from cassle.distill import DISTILLERS
 from cassle.engine.settings import ALIASES
 from cassle.errors import ConfigError
+from cassle.kaizen_spelling import asked
 from cassle.methods import METHODS
 
 #: upstream flags that ask for what is always done; named in a note when they are given
@@ -26,8 +28,6 @@ SETTLED = {
     "norm_last_layer": "DINO's last layer always consists of unit vectors",
 }
 UMAP = "there are no UMAP plots in this version; leave the flag out."
-CLASSIFIER = "Kaizen's classifier is not in this version; leave the flag out."
-REPLAY = "Kaizen's replay is not in this version; leave the flag out."
 #: upstream flags that cannot be had, or for which there is something else
 REPLACED = {
     "resume_from_checkpoint": "give the same command again: a run continues by itself.",
@@ -38,23 +38,9 @@ REPLACED = {
     "semi_supervised": "a probe with few labels is part of every evaluation; --few_labels sets them per class.",
     "no_distill": "leave --distiller out, then nothing is distilled.",
     "no_continual_learning": "every task continues from the one before; leave the flag out.",
-    "classifier_training": CLASSIFIER, "classifier_stop_gradient": CLASSIFIER, "classifier_loss_weight": CLASSIFIER,
-    "classifier_layers": CLASSIFIER, "distiller_classifier": CLASSIFIER,
-    "replay": REPLAY, "replay_proportion": REPLAY, "replay_memory_bank_size": REPLAY, "replay_batch_size": REPLAY,
     "online_evaluation_classifier_layers": "the online probe is one linear layer; leave the flag out.",
     "feature_extractor_distill_no_predictior": "distillers have their predictor; leave the flag out.",
 }  # fmt: skip
-#: other code bases' names of a setting: Kaizen's, and solo-learn's crop_size
-RENAMED = {
-    "global_seed": "seed",
-    "online_eval_classifier_lr": "classifier_lr",
-    "online_evaluation_training_data_source": "online_eval_data",
-    "crop_size": "size",
-}
-#: flags that only Kaizen's scripts have; there --classifier_lr is the rate of Kaizen's classifier
-KAIZEN = {"distiller_library", "online_eval_classifier_lr", "classifier_training"}
-#: what Kaizen's SimCLR script sets although its SimCLR has no use for it
-UNUSED_BY_SIMCLR = ("pred_hidden_dim", "base_tau_momentum", "final_tau_momentum", "momentum_classifier")
 #: options of PL 1.5's Trainer that today's Trainer has as well
 TRAINER = {
     "gradient_clip_val", "gradient_clip_algorithm", "deterministic", "benchmark", "log_every_n_steps", "profiler",
@@ -124,21 +110,29 @@ def upstream_spelling(values: dict[str, Any], note: Callable[[str], object]) -> 
     """
     values, problems = dict(values), []
     _refuse_misspelt(values)
-    _translate_kaizen(values, problems, note)
+    if str(values.get("strategy", "")).startswith(("auto", "ddp")):  # Lightning's word for it
+        values["trainer_strategy"] = values.pop("strategy")
+    kaizen_spelling.translate(values, problems, note)
+    if "crop_size" in values:  # solo-learn's
+        if "size" in values:
+            raise ConfigError("--crop_size and --size: are the same flag; give one.")
+        values["size"] = values.pop("crop_size")
     if str(values.get("norm_last_layer")).lower() == "false":
         problems.append(f"--norm_last_layer {values.pop('norm_last_layer')}: {SETTLED['norm_last_layer']}.")
     for name, reason in SETTLED.items():
         if values.pop(name, None) is not None:
             note(f"Note: --{name} is not needed: {reason}.")
     for name, reason in REPLACED.items():
-        if _asked(values.pop(name, None)):
+        if asked(values.pop(name, None)):
             problems.append(f"--{name}: {reason}")
-    if _asked(values.pop("supervised", None)):
+    if asked(values.pop("supervised", None)):
         if values.get("method") == "simclr":
             values["method"] = "supcon"
         else:
             problems.append("--supervised: makes --method simclr to supcon; there is no other supervised method.")
-    if _asked(values.pop("multicrop", None)):
+    if asked(values.pop("use_teacher_weight", None)):  # CCL's
+        values["network"] = "teacher"
+    if asked(values.pop("multicrop", None)):
         values.setdefault("num_small_crops", SMALL_CROPS)
     if isinstance(values.get("num_crops_per_aug"), list):  # solo-learn's: one number for each augmentation
         values["num_crops_per_aug"] = sum(int(n) for n in values["num_crops_per_aug"] if str(n).isdecimal())
@@ -146,7 +140,7 @@ def upstream_spelling(values: dict[str, Any], note: Callable[[str], object]) -> 
         typed = {name: yaml.safe_load(value) if isinstance(value, str) else value for name, value in options.items()}
         values["trainer"] = {**typed, **values.get("trainer", {})}
     if values.get("accelerator") in ("ddp", "dp", "ddp2", "ddp_spawn"):
-        values["strategy"], values["accelerator"] = "ddp", "auto"
+        values["trainer_strategy"], values["accelerator"] = "ddp", "auto"
     if "precision" in values:
         values["precision"] = PRECISIONS.get(str(values["precision"]), values["precision"])
     if "gpus" in values and values["gpus"] is not None:
@@ -159,11 +153,6 @@ def upstream_spelling(values: dict[str, Any], note: Callable[[str], object]) -> 
         if count := 1 if values.get("domain") else len(known):
             values["num_tasks"] = count
     return values, problems
-
-
-def _asked(value: Any) -> bool:
-    """Return whether a flag was given, and not only to turn something off."""
-    return str(value).lower() not in ("none", "false", "0", "0.0")
 
 
 def _refuse_misspelt(values: dict[str, Any]) -> None:
@@ -180,30 +169,6 @@ def _refuse_misspelt(values: dict[str, Any]) -> None:
             problems.append(f"--{registry.flag} {name}: unknown. Did you mean '{meant[0]}'?")
     if problems:
         raise ConfigError(problems)
-
-
-def _translate_kaizen(values: dict[str, Any], problems: list[str], note: Callable[[str], object]) -> None:
-    """Bring Kaizen's names to today's, in place."""
-    if KAIZEN & values.keys():
-        if _asked(values.pop("classifier_lr", None)):
-            problems.append(f"--classifier_lr: {CLASSIFIER}")
-        for name in UNUSED_BY_SIMCLR if values.get("method") == "simclr" else ():
-            if values.pop(name, None) is not None:
-                note(f"Note: --{name} is not used: simclr has none.")
-    if "online_evaluation" in values and not _asked(values.pop("online_evaluation")):
-        values["disable_online_eval"] = True
-    for name in [name for name in values if name.startswith("classifier_distill_")]:
-        del values[name]
-        problems.append(f"--{name}: {CLASSIFIER}")
-    prefix = "feature_extractor_"
-    feature = {n: n.removeprefix(prefix) for n in values if n.startswith(f"{prefix}distill_") and n not in REPLACED}
-    renamed = {name: new for name, new in {**RENAMED, **feature}.items() if name in values}
-    if twice := [
-        f"--{name} and --{new}: are the same flag; give one." for name, new in renamed.items() if new in values
-    ]:
-        raise ConfigError(twice)
-    for name, new in renamed.items():
-        values[new] = values.pop(name)
 
 
 def collect(argv: Sequence[str]) -> tuple[dict[str, Any], set[str]]:

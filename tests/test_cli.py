@@ -10,8 +10,8 @@ import torch
 import yaml
 
 from cassle.cli import guarded, main_continual, main_linear
+from cassle.engine.choice import Choice, schema_for
 from cassle.engine.plan import Plan
-from cassle.engine.run import schema_for
 from cassle.errors import ConfigError
 from cassle.methods import METHODS
 from cassle.nn import BACKBONES
@@ -127,7 +127,9 @@ def test_upstreams_flags_are_understood(name):
     assert any("--save_checkpoint is not needed" in note for note in notes)
     if "imagenet" in name:
         assert (
-            plan.values["strategy"] == "ddp" and plan.values["accelerator"] == "auto" and plan.values["gpus"] == [0, 1]
+            plan.values["trainer_strategy"] == "ddp"
+            and plan.values["accelerator"] == "auto"
+            and plan.values["gpus"] == [0, 1]
         )
         assert plan.optimization.images_per_step == 256 and plan.size == 224
 
@@ -243,6 +245,7 @@ def test_a_setting_under_two_names(capsys):
     err = problems(capsys, "--encoder tiny --backbone tiny --checkpoint_dir a --experiment_dir b")
     assert "--encoder and --backbone: are the same flag; give one of them." in err
     assert "--checkpoint_dir and --experiment_dir: are the same flag" in err
+    assert "--arch and --encoder: are the same flag" in problems(capsys, "--arch tiny --encoder tiny")
     assert "are the same flag" in problems(capsys, "--encoder tiny --backbone tiny --help")
 
 
@@ -392,7 +395,7 @@ def test_a_printed_configuration_is_the_same_configuration(capsys, tmp_path, lin
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_flag_is_explained(method, backbone):
-    schema = schema_for(method, METHODS[method].auto_distiller, backbone)
+    schema = schema_for(Choice(method, METHODS[method].auto_distiller, backbone=backbone))
     actions = [action for action in schema.parser._actions if action.dest not in ("help", "print_config")]
     assert {action.dest for action in actions} >= set(schema.names)
     for action in actions:
@@ -505,3 +508,9 @@ def test_wandb_refuses(capsys, monkeypatch, module, code):
         "error: --wandb: Weights & Biases refuses (api_key not configured (no-tty). call wandb login)"
     )
     assert "--offline" in err and len(err.splitlines()) == 1
+
+
+def test_none_is_a_word_where_it_is_one():
+    (values, _) = collect(["--scheduler", "none", "--name", "None"])
+    made = Plan(values)
+    assert made.optimization.scheduler == "none" and made.run.name is None

@@ -6,7 +6,7 @@ import types
 from pathlib import Path
 
 import cassle
-from cassle.engine import run as run_module
+from cassle.engine import choice
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,7 +21,7 @@ def test_the_method_of_the_architecture_page_trains(tmp_path, monkeypatch, capsy
     module.__file__ = str(path)
     exec(compile(source, str(path), "exec"), module.__dict__)
     monkeypatch.setitem(cassle.METHODS._targets, "tico", "cassle.methods.tico:TiCo")
-    for cached in (run_module.model_class, run_module.schema_for, run_module.known_settings):
+    for cached in (choice.model_class, choice.schema_for, choice.known_settings):
         cached.cache_clear()
     results = cassle.Experiment(
         method="tico", distiller="auto", backbone="tiny", width=4, num_tasks=2, max_epochs=1, batch_size=256,

@@ -17,6 +17,7 @@ LAYERS = (
     "__main__",
     "cli",
     "spelling",
+    "kaizen_spelling",
     "engine",
     "evaluation",
     "strategies",

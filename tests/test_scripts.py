@@ -17,6 +17,8 @@ FOLDER = REPOSITORY / "bash_files"
 CONTINUAL = sorted(str(p.relative_to(FOLDER).with_suffix("")) for p in (FOLDER / "continual").rglob("*.sh"))
 LINEAR = sorted(str(p.relative_to(FOLDER).with_suffix("")) for p in (FOLDER / "linear").rglob("*.sh"))
 LARGE = ("imagenet-100/class", "imagenet-100/data", "domainnet")
+STRATEGIES = ("cifar/simsiam_lump", "imagenet-100/class/mocov2plus_ccl", "digits/simclr_er")
+KAIZEN = ("byol", "mocov2plus", "simclr", "vicreg")
 METHODS = ("barlow", "byol", "mocov2plus", "simclr", "supcon", "swav", "vicreg")
 
 
@@ -47,6 +49,8 @@ def test_which_scripts_there_are():
 
     expected = trained("cifar", (*METHODS, "simsiam")).union(*(trained(place, METHODS) for place in LARGE))
     expected |= trained("digits", ("barlow", "byol", "simclr"), ("", "_distill"))
+    expected |= trained("cifar", tuple(f"kaizen_{method}" for method in KAIZEN), ("",))
+    expected |= {f"continual/{name}" for name in STRATEGIES}
     assert set(CONTINUAL) == expected
     probed = {f"linear/{place}/{method}" for place in ("cifar", *LARGE) for method in (*METHODS, "simsiam")}
     assert set(LINEAR) == probed - {"linear/domainnet/simsiam"}
@@ -66,6 +70,7 @@ def test_a_script_that_trains(name):
     dataset = {"cifar": "cifar100", "imagenet-100/class": "imagenet100", "imagenet-100/data": "imagenet100"}
     assert made.data.dataset == dataset.get(place, place)
     assert values["name"].startswith(method.replace("_", "-")) and made.run.task_idx == 0
+    made.data.look_only()
     kinds = ("--gpus", "--data_dir $DATA_DIR", "$DATA_DIR/")
     assert all(problem.startswith(kinds) for problem in made.missing_here()), made.missing_here()
     assert len({given(other)[0]["name"] for other in CONTINUAL}) == len(CONTINUAL)
@@ -90,7 +95,10 @@ def test_a_script_that_evaluates(name):
     assert "domainnet" not in name or domains == [None, *plan("domainnet/byol").data.benchmark.domains]
 
 
-@pytest.mark.parametrize("name", [name for name in CONTINUAL if not name.endswith(("_distill", "_offline"))])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in CONTINUAL if not name.endswith(("_distill", "_offline", *STRATEGIES)) and "kaizen" not in name],
+)
 def test_the_variants_of_a_script_differ_in_what_makes_them_variants(name):
     def without(values: dict[str, Any], *left_out: str) -> dict[str, Any]:
         return {flag: value for flag, value in values.items() if flag not in left_out}
@@ -200,3 +208,50 @@ def test_the_published_views(place, method):
     assert {(r.brightness, r.contrast, r.saturation, r.hue) for r in recipes} == {jitter}
     assert (one.blur_prob, two.blur_prob) == ((0, 0) if place == "cifar" else blur)
     assert (one.solarize_prob, two.solarize_prob) == solarize and one.scale == two.scale == (smallest, 1)
+
+
+@pytest.mark.parametrize("method", KAIZEN)
+def test_kaizen_as_published(method):
+    made, values = plan(f"cifar/kaizen_{method}"), plan(f"cifar/kaizen_{method}").values
+    vicreg = method == "vicreg"
+    assert (made.method, made.strategy, made.distiller) == (method, "kaizen", TABLES["cifar"][method][4])
+    assert (values["lr"], values["head_lr"], values["weight_decay"]) == (
+        (0.3, 0.05, 1e-4) if vicreg else (1.0, 0.1, 1e-5)
+    )
+    assert (values["classifier_layers"], values["replay_proportion"], values["replay_batch_size"]) == ([1000], 0.01, 32)
+    assert (values["soft_label_lamb"], values["soft_label_reduction"], values["classifier_reduction"]) == (
+        2,
+        "mean",
+        "sum",
+    )
+    assert (values["distill_lamb"], values["output_dim"]) == ((25, 2048) if vicreg else (1, 256))
+    assert values["proj_hidden_dim"] == (2048 if method in ("vicreg", "mocov2plus") else 4096)
+    jitter, _, solarize, smallest = (*VIEWS["vicreg"],) if vicreg else ASYMMETRIC
+    one, two = made.recipes
+    assert {(r.brightness, r.contrast, r.saturation, r.hue) for r in made.recipes} == {jitter}
+    assert (one.solarize_prob, two.solarize_prob) == solarize and one.scale == two.scale == (smallest, 1)
+    assert (made.training.max_epochs, made.data.num_tasks, made.run.task_idx) == (500, 5, 0)
+    assert (values["classifier_lr"], values["online_eval_data"]) == (0.1, "seen_tasks")
+
+
+def test_lump_as_published():
+    made, values = plan("cifar/simsiam_lump"), plan("cifar/simsiam_lump").values
+    assert (made.method, made.strategy, made.memory, made.data.num_tasks) == ("simsiam", "lump", "reservoir", 20)
+    assert (values["mem_size"], values["memory_insert"], values["alpha_lump"]) == (256, "every_epoch", 0.4)
+    optimization = made.optimization
+    found = (optimization.scaled_lr, optimization.weight_decay, optimization.momentum, optimization.scheduler)
+    assert found == (0.03, 5e-4, 0.9, "none") and (made.training.max_epochs, made.training.batch_size) == (200, 256)
+
+
+def test_ccl_as_published():
+    made, values = plan("imagenet-100/class/mocov2plus_ccl"), plan("imagenet-100/class/mocov2plus_ccl").values
+    assert (made.method, made.strategy, made.backbone, made.data.num_tasks) == ("mocov2plus", "ccl", "resnet50", 10)
+    wanted = {
+        "n_save": 20, "exemplar_views": 6, "extra_queue_size": 256, "extra_queue_weight": 0.1, "relation_weight": 0.1,
+        "relation_teacher_temperature": 0.04, "relation_temperature": 0.07, "ccl_momentum": 0.996, "queue_size": 65536,
+        "temperature": 0.2, "base_tau_momentum": 0.999, "final_tau_momentum": 0.999, "output_dim": 128,
+    }  # fmt: skip
+    assert {name: values[name] for name in wanted} == wanted
+    optimization = made.optimization
+    assert (optimization.scaled_lr, optimization.weight_decay, made.training.max_epochs) == (0.03, 1e-4, 200)
+    assert 20 * made.data.benchmark.num_classes <= values["mem_size"]

@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from cassle import spelling
+from cassle import kaizen_spelling, spelling
 from cassle.cli import main_continual, main_linear
+from cassle.engine.choice import Choice, schema_for
 from cassle.engine.launch import parse_script
 from cassle.engine.plan import Plan
-from cassle.engine.run import schema_for
 from cassle.engine.settings import ALIASES
 from cassle.errors import ConfigError
 from cassle.spelling import collect, upstream_spelling
@@ -75,16 +75,24 @@ def test_a_script_that_evaluates(tmp_path, capsys, name):
         assert "domain: sketch\n" in out and "num_tasks: 1\n" in out and "output: linear-sketch.json" in out
 
 
+#: what the four scripts have in common
+KAIZEN_VALUES = {
+    "classifier_training": True, "classifier_layers": [1000], "classifier_stop_gradient": True, "soft_label": True,
+    "soft_label_lamb": 2.0, "soft_label_predictor": False, "replay_proportion": 0.01, "replay_batch_size": 32,
+    "soft_label_reduction": "mean", "classifier_reduction": "sum", "mem_size": 2000, "memory": "first_k",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("method", KAIZEN)
 def test_a_script_of_kaizen(tmp_path, method):
     (words,) = commands(tmp_path, kaizen(method))
     plan, warnings = dry(words)
-    assert all(w.startswith(HERE) or "Kaizen's" in w for w in warnings), warnings
-    assert len([w for w in warnings if "Kaizen's replay" in w]) == 3
-    assert len([w for w in warnings if "Kaizen's classifier" in w]) == 7
+    assert all(w.startswith(HERE) for w in warnings), warnings
     values = plan.values
     assert (values["classifier_lr"], values["seed"], values["online_eval_data"]) == (0.1, 5, "seen_tasks")
     assert values["distill_lamb"] == (25 if method == "vicreg" else 1) and plan.method == method
+    assert plan.strategy == "kaizen" and {name: values[name] for name in KAIZEN_VALUES} == KAIZEN_VALUES
+    assert values["head_lr"] == (0.05 if method == "vicreg" else 0.1)
 
 
 def test_a_task_that_cannot_be_the_first_is_a_warning(tmp_path):
@@ -149,6 +157,17 @@ def spelt(line: str) -> tuple[dict, list[str], list[str]]:
         ("--dataset digits --split_strategy domain --domain noisy",
          {"dataset": "digits", "split_strategy": "domain", "domain": "noisy", "num_tasks": 1}),
         ("--distiller_library factory", {}),
+        ("--classifier_training False --replay False", {}),
+        ("--classifier_training True",
+         {"strategy": "kaizen", "classifier_training": True, "soft_label": False, "soft_label_lamb": 1.0,
+          "head_lr": 0.3, "soft_label_predictor": True, "replay_batch_size": 0}),
+        ("--replay True --replay_memory_bank_size 9",
+         {"strategy": "kaizen", "classifier_training": False, "replay_proportion": 1.0, "mem_size": "9"}),
+        ("--strategy kaizen --classifier_training False --classifier_lr 0.1 --distiller_classifier none",
+         {"strategy": "kaizen", "classifier_training": "False", "classifier_lr": "0.1", "soft_label": False}),
+        ("--strategy kaizen --replay False --classifier_distill_lamb 3",
+         {"strategy": "kaizen", "replay_batch_size": 0, "soft_label_lamb": "3"}),
+        ("--strategy er --replay_batch_size 9", {"strategy": "er", "replay_batch_size": "9"}),
     ],
 )  # fmt: skip
 def test_translations(line, values):
@@ -158,8 +177,7 @@ def test_translations(line, values):
 @pytest.mark.parametrize(
     "line",
     ["--auto_umap_dir x", "--auto_umap_frequency 2", "--debug_augmentations", "--semi_supervised 0.1",
-     "--no_distill True", "--clip_grad 3", "--no_continual_learning True", "--classifier_loss_weight 2",
-     "--replay_memory_bank_size 9", "--supervised",
+     "--no_distill True", "--clip_grad 3", "--no_continual_learning True", "--supervised",
      "--online_evaluation_classifier_layers 10", "--feature_extractor_distill_no_predictior True",
      "--classifier_distill_temperature 0.1"],
 )  # fmt: skip
@@ -200,19 +218,20 @@ def test_every_flag_of_upstream_is_known():
     translated = {
         *spelling.SETTLED,
         *spelling.REPLACED,
-        *spelling.RENAMED,
+        *kaizen_spelling.RENAMED,
+        "crop_size",
         *spelling.TRAINER,
         "supervised",
         "multicrop",
     }
-    known = {*schema_for("simclr", None, "resnet18").names, *translated, *ALIASES}
+    known = {*schema_for(Choice("simclr")).names, *translated, *ALIASES}
     assert set(FLAGS.split()) <= known
     for method, flags in METHOD_FLAGS.items():
-        assert {"output_dim", "proj_hidden_dim", *flags.split()} <= set(schema_for(method, None, "resnet18").names)
+        assert {"output_dim", "proj_hidden_dim", *flags.split()} <= set(schema_for(Choice(method)).names)
     for distiller, flags in DISTILLER_FLAGS.items():
         wanted = {f"distill_{flag}" for flag in ("lamb", "proj_hidden_dim", *flags.split())}
-        assert wanted <= set(schema_for("swav", distiller, "resnet18").names)
-    assert not translated & {*schema_for("simclr", None, "resnet18").names}
+        assert wanted <= set(schema_for(Choice("swav", distiller)).names)
+    assert not translated & {*schema_for(Choice("simclr")).names}
 
 
 @pytest.mark.parametrize("line, told", [("--norm_last_layer True", 0), ("--norm_last_layer False", 1)])
@@ -223,10 +242,18 @@ def test_the_last_layer_of_dino(line, told):
 
 
 def test_a_rate_of_kaizens_classifier_is_not_that_of_the_probe():
-    values, problems, _ = spelt("--classifier_lr 0.05 --online_eval_classifier_lr 0.1")
-    assert values == {"classifier_lr": "0.1"} and problems == [
-        "--classifier_lr: Kaizen's classifier is not in this version; leave the flag out."
+    both = "--classifier_lr 0.05 --online_eval_classifier_lr 0.1"
+    values, problems, notes = spelt(both)
+    assert (values, problems) == ({"classifier_lr": "0.1"}, []) and notes == [
+        "Note: --head_lr is not used: no classifier is trained (--classifier_training)."
     ]
+    values, problems, notes = spelt(f"{both} --classifier_training True")
+    assert (values["classifier_lr"], values["head_lr"], problems, notes) == ("0.1", "0.05", [], [])
+
+
+def test_another_distiller_of_kaizens_classifier_cannot_be_had():
+    problems = spelt("--classifier_training True --distiller_classifier contrastive")[1]
+    assert len(problems) == 1 and problems[0].startswith("--distiller_classifier contrastive: ")
 
 
 @pytest.mark.parametrize("line", ["--global_seed 1 --seed 2", "--crop_size 3 --size 4"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -15,12 +16,28 @@ class Batch(NamedTuple):
         views: augmented and normalised images, one tensor (batch, 3, size, size) per view.
         targets: class ids, (batch,), int64; -1 without a label. Objectives do not read them unless they say so.
         num_large: number of full-size views; they come first, the small crops of multi-crop follow.
+        num_replay: the last so many images come from a memory, the others are the task's.
     """
 
     index: Tensor
     views: list[Tensor]
     targets: Tensor
     num_large: int = 2
+    num_replay: int = 0
+
+    def with_replay(self, index: Tensor, views: list[Tensor], targets: Tensor) -> Batch:
+        """Return this batch followed by images from a memory (arguments as the attributes)."""
+        return self._replace(
+            index=torch.cat([self.index, index]),
+            views=[torch.cat(pair) for pair in zip(self.views, views, strict=True)],
+            targets=torch.cat([self.targets, targets]),
+            num_replay=self.num_replay + len(index),
+        )
+
+    @property
+    def num_stream(self) -> int:
+        """Number of images that are the task's; they come first."""
+        return len(self.index) - self.num_replay
 
     @property
     def large(self) -> list[Tensor]:

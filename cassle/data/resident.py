@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cassle.data.augment import make_view
 from cassle.data.batch import Batch
+from cassle.data.centre import centre_view
 from cassle.data.parameters import draw
 from cassle.data.recipe import Recipe
 from cassle.errors import ConfigError
@@ -81,15 +82,32 @@ class ResidentLoader:
             yield self._make(step, order[start : start + self.batch_size])
 
     def _make(self, step: int, index: Tensor) -> Batch:
-        height, width = self.pixels.shape[-2:]
         index = index.to(self.pixels.device, non_blocking=True)
+        return Batch(index, self._views(index, "augment", step), self.targets[index], self.num_large)
+
+    def _views(self, index: Tensor, purpose: str, step: int) -> list[Tensor]:
+        height, width = self.pixels.shape[-2:]
         images = self.pixels[index]
         views = []
         for view, recipe in enumerate(self.recipes):
-            draws = generator(self.seed, "augment", self.task, step, view, self.rank)
+            draws = generator(self.seed, purpose, self.task, step, view, self.rank)
             parameters = draw(recipe, len(index), height, width, draws)
             views.append(make_view(images, parameters, recipe))
-        return Batch(index, views, self.targets[index], self.num_large)
+        return views
+
+    def views_of(self, index: Tensor, purpose: str) -> list[Tensor]:
+        """Return freshly drawn views of any training images, for the batch that is being trained on.
+
+        Args:
+            index: positions in the training set, (batch,), int64, on the device of the pixels.
+            purpose: what they are for; two purposes of one batch draw different views.
+        """
+        return self._views(index, purpose, self.step - 1)
+
+    def centre_of(self, index: Tensor) -> Tensor:
+        """Return the evaluation view of any training images, (batch, 3, size, size)."""
+        largest = max(self.recipes, key=lambda recipe: recipe.size)
+        return centre_view(self.pixels[index], largest.size, largest.mean, largest.std)
 
     def state_dict(self) -> dict[str, int]:
         """Return the position."""

@@ -124,24 +124,36 @@ class MetricsTable(pl.Callback):
         self.rows: list[dict[str, float]] = []
         self.extra: dict[str, float] = {}
         self._names: list[str] = []
-        self._sums: Tensor | None = None  # of each term, and the number of batches
+        self._sums: Tensor | None = None  # (2, names): of each term, and the number of batches that had it
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Add the terms of the batch to the sums."""
-        self._names = ["loss", *outputs["terms"]]
-        terms = list(outputs["terms"].values())
-        values = torch.stack([torch.stack(terms).sum(), *terms, torch.ones_like(terms[0])]).double()
-        self._sums = values if self._sums is None else self._sums.to(values.device) + values
+        terms = outputs["terms"]
+        total = torch.stack(list(terms.values())).sum()
+        values = torch.stack([total, *terms.values()]).double()
+        names = ["loss", *terms]
+        batch_sums = torch.stack([values, torch.ones_like(values)])
+        if self._sums is None:
+            self._names, self._sums = names, torch.zeros_like(batch_sums)
+        self._sums = self._sums.to(values.device)
+        new = [name for name in names if name not in self._names]  # e.g. the first batch with replayed images
+        if new:
+            self._names = [*self._names, *new]
+            self._sums = torch.cat([self._sums, self._sums.new_zeros(2, len(new))], dim=1)
+        if names == self._names:
+            self._sums = self._sums + batch_sums
+        else:
+            self._sums[:, [self._names.index(name) for name in names]] += batch_sums
 
     def latest(self) -> dict[str, float]:
         """Return this process's means of the running epoch; waits for the device."""
         return {} if self._sums is None else self._means(self._sums)
 
     def _means(self, sums: Tensor) -> dict[str, float]:
-        *values, count = sums.tolist()
-        return {name: value / count for name, value in zip(self._names, values, strict=True)}
+        totals, counts = sums.tolist()
+        return {name: total / count for name, total, count in zip(self._names, totals, counts, strict=True)}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         """Close the row of the epoch: means over all batches of all processes."""

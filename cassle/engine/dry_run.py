@@ -12,6 +12,7 @@ import yaml
 from cassle.data.batch import Batch
 from cassle.data.splits import class_order
 from cassle.engine.plan import Plan
+from cassle.engine.trainer import quiet
 from cassle.errors import CassleError
 from cassle.methods.base import SSLMethod
 
@@ -26,6 +27,7 @@ def describe(plan: Plan, *, warnings: Sequence[str] = (), say: Callable[[str], o
         warnings: further lines for the closing list.
         say: takes the lines.
     """
+    quiet()
     plan.data.look_only()
     say("# Configuration")
     say(yaml.safe_dump(plan.config(), sort_keys=False).rstrip())
@@ -79,7 +81,8 @@ def _estimate(plan: Plan, model: SSLMethod, counts: list[int] | None, say: Calla
     views = sum(counts[plan.run.task_idx :]) * plan.training.max_epochs * len(plan.recipes)
     extra = 1 + (1 / 3 if plan.distiller else 0)  # the teacher's forward pass: one of (forward, backward = 2 forward)
     seconds = views * extra / rate / plan.training.processes
-    say(f"time: {_duration(seconds)} of training at {rate:.0f} views/s ({_where(plan)}), evaluation not counted")
+    without = "evaluation" if plan.strategy == "finetune" else f"evaluation, and replay of --strategy {plan.strategy},"
+    say(f"time: {_duration(seconds)} of training at {rate:.0f} views/s ({_where(plan)}), {without} not counted")
 
 
 def _where(plan: Plan) -> str:
@@ -93,7 +96,8 @@ def _views_per_second(plan: Plan, model: SSLMethod) -> float:
     views = [torch.randn(images, 3, r.size, r.size, generator=draws) for r in plan.recipes]
     large = sum(not recipe.local for recipe in plan.recipes)
     batch = Batch(torch.arange(images), views, torch.zeros(images, dtype=torch.int64), large)
-    model.num_train = images
+    classes, tasks = plan.data.benchmark.num_classes or 1, plan.data.num_tasks
+    model.settle(num_train=images, num_classes=classes, num_tasks=tasks)
     model.begin_task(0, None)
     seconds = []
     for _ in range(2):  # the first one warms up

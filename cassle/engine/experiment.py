@@ -19,7 +19,7 @@ from cassle.engine.interruption import Interruption
 from cassle.engine.ledger import Ledger, Rows, TaskRecord
 from cassle.engine.plan import Plan
 from cassle.engine.results import results_of
-from cassle.engine.task import train_task
+from cassle.engine.task import fresh_model, train_task
 from cassle.engine.trainer import quiet
 from cassle.engine.wandb_run import WandBRun
 from cassle.errors import CheckpointError, ConfigError
@@ -87,7 +87,7 @@ class Experiment:
         if all(record.status == "done" for record in ledger.tasks):
             return self._close(ledger, None)
         images = self._load_images()
-        model = self.plan.build_model().to(self.plan.training.device)
+        model = fresh_model(self.plan, images).to(self.plan.training.device)
         run = self._start_wandb(ledger)
         if self.writes and self._evaluates(images) and ledger.random is None:
             self.say("Evaluating the random encoder.")
@@ -101,7 +101,7 @@ class Experiment:
             if record.status == "pending":
                 model = self._train(task, ledger, images, interruption, run)
             elif record.status == "trained" and self.writes:  # its evaluation was interrupted
-                model = self._restored(record)
+                model = self._restored(record, images)
             if record.status != "done" and self.writes:
                 self._finish_task(task, ledger, model, images, run)
         return self._close(ledger, run)
@@ -176,9 +176,9 @@ class Experiment:
             )
         return handoff.read(self.folder.path / record.checkpoint, self.plan, record.digest)
 
-    def _restored(self, record: TaskRecord) -> SSLMethod:
+    def _restored(self, record: TaskRecord, images: TaskImages) -> SSLMethod:
         """Return the trained model of a task whose evaluation was interrupted."""
-        model = self.plan.build_model()
+        model = fresh_model(self.plan, images)
         weights = handoff.read(self.folder.path / record.checkpoint, self.plan, record.digest).weights
         load_strictly(model, weights, ignore=model.transient, source=record.checkpoint)
         return model.to(self.plan.training.device)
@@ -211,7 +211,7 @@ class Experiment:
         return images.val is not None and bool(images.classes)
 
     def _evaluate(self, model: SSLMethod, images: TaskImages) -> Rows:
-        return accuracy_rows(model.backbone, images, self.plan.eval_recipe, self.plan.evaluation)
+        return accuracy_rows(model.backbone, images, self.plan.eval_recipe, self.plan.evaluation, model.classifier)
 
     def _finish_task(
         self, task: int, ledger: Ledger, model: SSLMethod, images: TaskImages, run: WandBRun | None

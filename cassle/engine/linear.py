@@ -14,7 +14,9 @@ from cassle.atomic import atomic_write_text
 from cassle.checks import Count
 from cassle.data.module import TaskData
 from cassle.data.recipe import Recipe
-from cassle.engine.pretrained import Encoder, read_encoder
+from cassle.engine.every_task import checkpoints_in, evaluate_tasks, folder_problems, rows_of
+from cassle.engine.ledger import Rows
+from cassle.engine.pretrained import Encoder, Network, read_encoder
 from cassle.engine.settings import Component, Schema, belonging, canonical_names
 from cassle.errors import CassleError, ConfigError
 from cassle.evaluation.encoder import accuracy_rows
@@ -30,6 +32,7 @@ class Offline:
         *,
         pretrained_feature_extractor: Path | None = None,
         backbone: str | None = None,
+        network: Network = "student",
         size: Count | None = None,
         device: str = "auto",
         output: Path | None = None,
@@ -38,13 +41,16 @@ class Offline:
 
         Args:
             pretrained_feature_extractor: the checkpoint: a final.ckpt, or exported .safetensors, which describe
-                themselves; or weights from elsewhere (torchvision, timm, solo-learn, CaSSLe, Kaizen, MoCo, DINO).
+                themselves; or weights from elsewhere (torchvision, timm, solo-learn, CaSSLe, Kaizen, MoCo, DINO). Or
+                the folder of an experiment: every task*/final.ckpt in it.
             backbone: what it is believed to hold, checked if given; weights from elsewhere need it, and may need its
                 settings (--encoder is the same flag).
+            network: of a final.ckpt, the student, or the teacher that follows it: that of CCL, AEP and APRE, or of an
+                objective with a momentum teacher.
             size: of weights from elsewhere, the side of the training images in pixels; default: 224. Their
                 --image_mean and --image_std are CIFAR-10's up to 64 pixels, else ImageNet's, unless given.
             device: auto = a GPU if there is one; or cpu, cuda, cuda:1, …
-            output: JSON file that takes the results; default: linear.json beside the checkpoint.
+            output: JSON file that takes the results; default: linear.json beside the checkpoint, or in the folder.
 
         Raises:
             ConfigError: no checkpoint is given, or there is no such file, backbone or device.
@@ -52,15 +58,22 @@ class Offline:
         problems = [*_device_problems(device), *_backbone_problems(backbone)]
         if pretrained_feature_extractor is None:
             problems.append("--pretrained_feature_extractor: missing; give a checkpoint, e.g. task4/final.ckpt.")
+        elif pretrained_feature_extractor.is_dir():
+            problems += folder_problems(pretrained_feature_extractor)
         elif not pretrained_feature_extractor.is_file():
             problems.append(f"--pretrained_feature_extractor {pretrained_feature_extractor}: no such file.")
         if problems:
             raise ConfigError(problems)
-        self.checkpoint, self.backbone = pretrained_feature_extractor, backbone
-        self.output = output or pretrained_feature_extractor.with_name("linear.json")
+        self.checkpoint, self.backbone, self.network = pretrained_feature_extractor, backbone, network
+        self.output = output or results_beside(pretrained_feature_extractor, "linear.json")
         self.device = device
         if device == "auto":
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def results_beside(checkpoint: Path, name: str) -> Path:
+    """Return where a file of results goes: into the folder of an experiment, or beside a checkpoint."""
+    return checkpoint / name if checkpoint.is_dir() else checkpoint.with_name(name)
 
 
 def _backbone_problems(name: str | None) -> list[str]:
@@ -140,7 +153,7 @@ def _problems(kind: type, settings: Schema, resolved: Mapping[str, Any]) -> list
 
 
 def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] = print) -> dict[str, Any]:
-    """Probe a checkpoint; the data is the one it was trained on, unless the settings say otherwise.
+    """Probe a checkpoint, or all of an experiment; the data is the one it was trained on, unless the settings say so.
 
     Args:
         values: settings of the command line by name.
@@ -154,35 +167,54 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
     if problems := problems_of(given):
         raise ConfigError(problems)
     offline = Offline(**settings.arguments(Offline, settings.resolve(given)))
-    encoder, trained = _encoder(offline, given, settings)
+    every = checkpoints_in(offline.checkpoint) if offline.checkpoint.is_dir() else []
+    path = every[0] if every else offline.checkpoint
+    encoder, trained = _encoder(path, offline, given, settings)
     if "dataset" not in given:  # the same data, tasks and places as in training
         names = [name for name, owner in settings.owner.items() if owner is TaskData]
         given = {**{name: trained[name] for name in names if name in trained}, **given}
     resolved = settings.resolve(given)
     data = TaskData(**settings.arguments(TaskData, resolved))
+    if data.num_tasks < len(every):
+        raise ConfigError(f"--num_tasks {data.num_tasks}: {offline.checkpoint} holds {len(every)} tasks; give as many.")
     evaluation = Evaluation(**settings.arguments(Evaluation, resolved))
-    rows = _rows(encoder.to(offline.device), data, evaluation)
-    results = {
-        "protocol": {**evaluation.describe(), "dataset": data.dataset, "split_strategy": data.split_strategy},
-        "checkpoint": str(offline.checkpoint),
-        "num_tasks": data.num_tasks,
-        "probes": {probe: {"per_task": row, "mean": sum(row) / len(row)} for probe, row in rows.items()},
-    }
+    images = data.load(encoder.size)
+    same = data.dataset == trained.get("dataset") and (data.dataset != "custom" or "dataset" not in values)
+    how = {"device": offline.device, "same_classes": same, "network": offline.network}
+    if every:
+        results = evaluate_tasks(every, trained, images, evaluation, say=say, **how)
+    else:
+        results = _of_one(rows_of(path, encoder, images, evaluation, **how), evaluation, data.num_tasks, say)
+    results["protocol"] |= {
+        "dataset": data.dataset, "split_strategy": data.split_strategy, "network": offline.network
+    }  # fmt: skip
+    results["checkpoint"] = str(offline.checkpoint)
     atomic_write_text(offline.output, json.dumps(results, indent=2) + "\n")
-    for probe, row in rows.items():
-        tasks = "  ".join(f"task {task} {100 * value:.1f}" for task, value in enumerate(row))
-        say(f"{probe:16} mean {100 * sum(row) / len(row):.1f} %   {tasks}")
     say(f"Written to {offline.output}")
     return results
 
 
-def _encoder(offline: Offline, given: Mapping[str, Any], settings: Schema) -> tuple[Encoder, dict[str, Any]]:
+def _of_one(rows: Rows, evaluation: Evaluation, num_tasks: int, say: Callable[[str], object]) -> dict[str, Any]:
+    for probe, row in rows.items():
+        tasks = "  ".join(f"task {task} {100 * value:.1f}" for task, value in enumerate(row))
+        say(f"{probe:16} mean {100 * sum(row) / len(row):.1f} %   {tasks}")
+    return {
+        "protocol": evaluation.describe(classifier="classifier" in rows),
+        "num_tasks": num_tasks,
+        "probes": {probe: {"per_task": row, "mean": sum(row) / len(row)} for probe, row in rows.items()},
+    }
+
+
+def _encoder(
+    path: Path, offline: Offline, given: Mapping[str, Any], settings: Schema
+) -> tuple[Encoder, dict[str, Any]]:
     """Return the encoder, and the settings that it was trained with."""
     make = BACKBONES[offline.backbone] if offline.backbone else None
     resolved = settings.resolve(given)
     chosen = {n: resolved[n] for n, owner in settings.owner.items() if owner is make and n in given}
+    network = "student" if offline.checkpoint.is_dir() else offline.network  # of a folder, each task tells
     statistics = {"size": resolved["size"], "mean": resolved["image_mean"], "std": resolved["image_std"]}
-    encoder, trained = read_encoder(offline.checkpoint, offline.backbone, **statistics, **chosen)
+    encoder, trained = read_encoder(path, offline.backbone, network=network, **statistics, **chosen)
     if not trained and "dataset" not in given:
         raise ConfigError("--dataset: missing; weights from elsewhere do not say what to evaluate them on.")
     return encoder, trained

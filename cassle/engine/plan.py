@@ -11,17 +11,20 @@ import torch
 
 from cassle.data.module import TaskData, available_memory
 from cassle.data.recipe import Augmentation, Recipe
+from cassle.engine.agreement import model_problems, settings_problems
 from cassle.engine.checkpoint import load
+from cassle.engine.choice import Choice, choose, known_settings, model_class, schema_for
 from cassle.engine.foreign import is_upstream
 from cassle.engine.pretrained import start_from
-from cassle.engine.run import Run, choose, known_settings, model_class, schema_for
+from cassle.engine.run import Run
 from cassle.engine.settings import canonical_names, plain
 from cassle.engine.trainer import Training
 from cassle.engine.wandb_run import WandB
 from cassle.errors import CassleError, CheckpointError, ConfigError
 from cassle.evaluation.online import OnlineProbe
 from cassle.evaluation.protocol import Evaluation
-from cassle.methods import METHODS
+from cassle.memory import MEMORIES
+from cassle.memory.minred import degenerates
 from cassle.methods.base import SSLMethod
 from cassle.nn import BACKBONES
 from cassle.nn.resnet import SMALL_IMAGE
@@ -41,9 +44,10 @@ class Plan:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         values = canonical_names(values)
-        self.method, self.distiller, self.backbone = self._choose(values)
-        values = {**values, "method": self.method, "distiller": self.distiller, "backbone": self.backbone}
-        self.schema = schema_for(self.method, self.distiller, self.backbone)
+        self.choice = self._choose(values)
+        self.method, self.distiller, self.strategy, self.memory, self.backbone = self.choice
+        values = {**values, **self.choice._asdict()}
+        self.schema = schema_for(self.choice)
         self.values, self.problems = self.schema.read(values)  # go on with the rest: its problems are told too
         self.run = self._build(Run)
         self.data = self._build(TaskData)
@@ -53,17 +57,24 @@ class Plan:
         self.online = self._build(OnlineProbe)
         self.evaluation = self._build(Evaluation)
         self.wandb = self._build(WandB)
-        self._cross_check()
+        self.problems += settings_problems(self)
+        if not self.problems:
+            try:
+                with torch.device("meta"):  # shapes without storage: what does not fit together is told now
+                    model = self.build_model()
+                self.problems += model_problems(self, model)
+            except ConfigError as error:
+                self.problems += error.problems
         if self.problems:
             raise ConfigError(self.problems)
 
-    def _choose(self, values: Mapping[str, Any]) -> tuple[str, str | None, str]:
-        """Return method, distiller and backbone; if they are wrong, tell what is wrong with the rest as well."""
+    def _choose(self, values: Mapping[str, Any]) -> Choice:
+        """Return the choice of components; if they are wrong, tell what is wrong with the rest as well."""
         try:
             return choose(values)
         except ConfigError as error:
-            left_out = {"method", "distiller", "backbone", "dataset"}
-            left_out |= known_settings() - {*schema_for(*choose({})).names}  # maybe the flags of what is misspelt
+            left_out = {*Choice._fields, "dataset"}
+            left_out |= known_settings() - {*schema_for(Choice()).names}  # maybe the flags of what is misspelt
             rest = {name: value for name, value in values.items() if name not in left_out}
             try:
                 Plan({**rest, "dataset": "custom", "data_dir": rest.get("data_dir", ".")})
@@ -78,65 +89,11 @@ class Plan:
             self.problems += error.problems
             return None
 
-    def _cross_check(self) -> None:
-        """Add what components cannot know of each other."""
-        if self.run and self.data and self.run.task_idx >= self.data.num_tasks:
-            self.problems.append(
-                f"--task_idx {self.run.task_idx}: there are only {self.data.num_tasks} tasks (from 0)."
-            )
-        self._check_views()
-        if METHODS[self.method].needs_labels and self.data and self.data.location.no_labels:
-            self.problems.append(f"--no_labels: {self.method} needs labels; give them, or use another --method.")
-        if self.online and self.online.momentum and not model_class(self.method, None).has_momentum_teacher:
-            self.problems.append(f"--momentum_classifier: {self.method} has no momentum teacher; leave the flag out.")
-        if self.optimization and self.training:
-            self.optimization.images_per_step = self.training.images_per_step
-            self.problems += self.optimization.warm_up_problems()
-        if self.augmentation and self.data:
-            try:
-                self.recipes  # noqa: B018 - building the recipes checks their values
-            except ConfigError as error:
-                self.problems += error.problems
-        if not self.problems:
-            try:
-                with torch.device("meta"):  # shapes without storage: what does not fit together is told now
-                    model = self.build_model()
-                self._check_length(model)
-            except ConfigError as error:
-                self.problems += error.problems
-
-    def _check_length(self, model: SSLMethod) -> None:
-        """Add what is too small for the method: the batch, or the number of epochs."""
-        images = self.training.batch_size * (self.training.processes if getattr(model, "gather", True) else 1)
-        if images < model.smallest_batch:
-            self.problems.append(
-                f"--batch_size {self.training.batch_size}: {self.method} with these settings needs at least "
-                f"{model.smallest_batch} images (of all processes)."
-            )
-        if self.training.max_epochs < model.min_epochs:
-            self.problems.append(
-                f"--max_epochs {self.training.max_epochs}: {self.method} learns nothing in the first epoch of a task; "
-                f"give {model.min_epochs} or more."
-            )
-
-    def _check_views(self) -> None:
-        """Add what the method cannot do with the views."""
-        kind, views = METHODS[self.method], self.augmentation
-        if views is None:
-            return
-        if views.num_crops < kind.min_views or (kind.max_views and views.num_crops > kind.max_views):
-            limits = f"{kind.min_views} or more" if kind.max_views is None else str(kind.max_views)
-            self.problems.append(f"--num_crops {views.num_crops}: {self.method} takes {limits} full-size views.")
-        if views.num_small_crops and not kind.multicrop:
-            able = [name for name in METHODS if METHODS[name].multicrop]
-            self.problems.append(
-                f"--num_small_crops {views.num_small_crops}: {self.method} takes no small crops; {', '.join(able)} do."
-            )
-
     @property
     def name(self) -> str:
         """Name of the experiment."""
-        parts = [self.method, *([self.distiller] if self.distiller else []), self.data.dataset]
+        ways = [self.distiller, self.strategy if self.strategy != "finetune" else None]
+        parts = [self.method, *(way for way in ways if way), self.data.dataset]
         return self.run.name or "-".join(parts)
 
     @property
@@ -167,12 +124,15 @@ class Plan:
 
     def build_model(self) -> SSLMethod:
         """Return a freshly initialised model; the same for the same seed, with or without a distiller."""
-        kind = model_class(self.method, self.distiller)
+        kind = model_class(self.method, self.distiller, self.strategy)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(self.run.seed, "init"))
             make = BACKBONES[self.backbone]
             backbone = make(self.size, **self.schema.arguments(make, self.values))
             model = kind(backbone, self.optimization, **self.schema.arguments(kind, self.values))
+            if self.memory:
+                memory = MEMORIES[self.memory]
+                model.memory = memory(model.mem_size, model.stored_dim, **self.schema.arguments(memory, self.values))
         return model.to(memory_format=torch.channels_last) if self.training.channels_last else model
 
     def notes(self) -> list[str]:
@@ -183,6 +143,8 @@ class Plan:
                 f"Note: --warmup_epochs {warm_up:g} is not shorter than --max_epochs {self.training.max_epochs}: the "
                 "learning rate rises to the end of every task."
             )
+        if "feature_on_arrival" in self.values and (warning := degenerates(1, self.values["feature_on_arrival"])):
+            notes.append(f"Note: {warning}")
         weights = self.run.pretrained_model
         if weights and self.values.get("stem_padding") == 1 and self.size <= SMALL_IMAGE and is_upstream(load(weights)):
             notes.append("Note: CaSSLe's own networks for small images were trained with --stem_padding 2, this has 1.")

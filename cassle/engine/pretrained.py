@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,12 @@ from cassle.nn import BACKBONES
 from cassle.nn.resnet import SMALL_IMAGE
 from cassle.nn.state import load_strictly
 
-PREFIX = "backbone."
+Network = Literal["student", "teacher"]
+#: where a checkpoint holds the backbone of a network; of several teachers the strategy's comes first
+PREFIXES: dict[Network, tuple[str, ...]] = {
+    "student": ("backbone.",),
+    "teacher": ("ccl_teacher.stages.backbone.", "slow.stages.backbone.", "momentum_teacher.stages.backbone."),
+}
 
 
 class Encoder(nn.Module):
@@ -65,6 +70,7 @@ def read_encoder(
     size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    network: Network = "student",
     **settings: Any,
 ) -> tuple[Encoder, dict[str, Any]]:
     """Return the encoder of a file of weights, and the settings that it was trained with.
@@ -77,6 +83,8 @@ def read_encoder(
         mean: their mean per channel; default: CIFAR-10's up to 64 pixels (upstream's for all small images), else
             ImageNet's.
         std: their standard deviation, likewise.
+        network: of a ``final.ckpt``, the student, or the teacher that follows it (CCL's, AEP's and APRE's, or that of
+            an objective with a momentum teacher).
         settings: settings of the backbone, e.g. ``stem_padding=2`` for CaSSLe's own small-image networks.
 
     Returns:
@@ -87,7 +95,7 @@ def read_encoder(
         ConfigError: a wrong setting, or one for a file that describes itself.
     """
     path = Path(path)
-    content, about = read(path)
+    content, about = read(path, network)
     given = {name: v for name, v in {"size": size, "mean": mean, "std": std, **settings}.items() if v is not None}
     if about is not None:
         check_name(path, about, backbone)
@@ -123,6 +131,7 @@ def load_backbone(
     size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    network: Network = "student",
     **settings: Any,
 ) -> Encoder:
     """Return the encoder of a file of weights, in eval mode: square images (uint8, or floats in [0, 1]) to features.
@@ -134,13 +143,15 @@ def load_backbone(
         size: side of the training images in pixels; default: 224.
         mean: their mean per channel; default: CIFAR-10's up to 64 pixels, else ImageNet's.
         std: their standard deviation, likewise.
+        network: of a ``final.ckpt``, the student, or the teacher that follows it (CCL's, AEP's and APRE's, or that of
+            an objective with a momentum teacher).
         settings: settings of the backbone, e.g. ``stem_padding=2``.
 
     Raises:
         CheckpointError: missing, damaged, unsafe, of another architecture, or from elsewhere without a ``backbone``.
         ConfigError: a wrong setting, or one for a file that describes itself.
     """
-    return read_encoder(path, backbone, size=size, mean=mean, std=std, **settings)[0]
+    return read_encoder(path, backbone, size=size, mean=mean, std=std, network=network, **settings)[0]
 
 
 def start_from(model: SSLMethod, path: str | Path, backbone: str) -> None:
@@ -163,26 +174,34 @@ def start_from(model: SSLMethod, path: str | Path, backbone: str) -> None:
         model.momentum_backbone.load_state_dict(model.backbone.state_dict())
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def read(path: Path, network: Network = "student") -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return the weights of the backbone in a file, and what it says about itself.
 
     That is ``backbone`` (name), ``size``, ``mean``, ``std``, ``task``, and ``config`` (settings by name). Of a file
     from elsewhere: the whole content, and None.
 
     Raises:
-        CheckpointError: missing, damaged, unsafe, or with another file's card.
+        CheckpointError: missing, damaged, unsafe, with another file's card, or without this network.
     """
+    if network != "student" and path.suffix == card.SUFFIX:
+        raise CheckpointError(f"--network {network}: {path} holds one exported network; leave the flag out.")
     if path.suffix == card.SUFFIX:
         return card.read_weights(path), card.read(path)
     content = checkpoint.load(path)
     about = content.get("cassle")
     if not isinstance(about, dict):
+        if network != "student":
+            raise CheckpointError(f"--network {network}: {path} holds weights from elsewhere; leave the flag out.")
         return content, None
     if "state_dict" not in content or "backbone" not in about.get("config", {}):
         raise CheckpointError(
             f"{path}: not a final.ckpt of cassle (it has the entries {sorted(map(str, content))[:6]})."
         )
-    weights = {k.removeprefix(PREFIX): v for k, v in content["state_dict"].items() if k.startswith(PREFIX)}
+    state = content["state_dict"]
+    prefix = next((known for known in PREFIXES[network] if any(key.startswith(known) for key in state)), None)
+    if prefix is None:
+        raise CheckpointError(f"--network {network}: {path} holds none; leave the flag out to take the student.")
+    weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     return weights, {**about, "backbone": about["config"]["backbone"]}
 
 

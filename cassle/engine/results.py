@@ -14,9 +14,11 @@ def results_of(plan: Plan, ledger: Ledger) -> dict[str, Any]:
     rows = [record.rows for record in ledger.tasks if record.rows]
     matrix = {probe: [row[probe] for row in rows] for probe in ledger.random}
     protocol = {
-        **plan.evaluation.describe(),
+        **plan.evaluation.describe(classifier="classifier" in ledger.random),
         "method": plan.method,
         "distiller": plan.distiller,
+        "strategy": plan.strategy,
+        "memory": plan.memory,
         "backbone": plan.backbone,
         "dataset": plan.data.dataset,
         "split_strategy": plan.data.split_strategy,

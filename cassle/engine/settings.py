@@ -21,18 +21,29 @@ from cassle.checks import out_of_range
 from cassle.errors import ConfigError
 from cassle.registry import did_you_mean
 
-POSITIONAL = {"backbone", "optimization", "image_size"}  #: what the house hands in
+#: what the house hands to the end of a chain of ``*args``: of methods, and of memories
+POSITIONAL = {"backbone", "optimization", "feature_dim", "payload_shape"}
 
 #: other spellings of a setting, among them upstream's
-ALIASES = {"encoder": "backbone", "checkpoint_dir": "experiment_dir", "num_crops_per_aug": "num_crops"}
+ALIASES = {
+    "encoder": "backbone", "checkpoint_dir": "experiment_dir", "num_crops_per_aug": "num_crops",
+    # the continual-SSL library
+    "model": "method", "num_exps": "num_tasks", "dataset_root": "data_dir", "dim_proj": "output_dim",
+    "dim_pred": "pred_hidden_dim", "buffer_type": "memory", "repl_mb_size": "replay_batch_size",
+    "features_buffer_ema": "feature_ema",
+    # CCL
+    "arch": "backbone", "n_tasks": "num_tasks", "ccl_teacher_m": "ccl_momentum", "ccl_k": "extra_queue_size",
+    "moco_dim": "output_dim", "moco_k": "queue_size", "moco_m": "base_tau_momentum", "moco_t": "temperature",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Component:
-    """A group of settings: its title in ``--help`` and the class or function whose signature it is."""
+    """A group of settings: its title in ``--help``, the class or function whose signature it is, and what to hide."""
 
     title: str
     target: Callable[..., Any]
+    hidden: frozenset[str] = frozenset()
 
 
 class Schema:
@@ -62,8 +73,12 @@ class Schema:
         group = self.parser.add_argument_group(component.title)
         add = self.parser.add_class_arguments if inspect.isclass(target) else self.parser.add_function_arguments
         before = len(self.parser._action_groups)
-        settings = {p.name for p in inspect.signature(target).parameters.values() if p.kind is p.KEYWORD_ONLY}
-        for name in add(target, nested_key=None, skip=POSITIONAL - settings, fail_untyped=False):
+        parameters = inspect.signature(target).parameters.values()
+        settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+        handed_in = POSITIONAL | {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+        handed_in |= _positional_of_bases(target)
+        skip = (handed_in - settings) | component.hidden
+        for name in add(target, nested_key=None, skip=skip, fail_untyped=False):
             self.owner[name] = target
         # jsonargparse titles a group by its class; people look for the room of the house
         made = self.parser._action_groups[before:]
@@ -98,7 +113,7 @@ class Schema:
     def read(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Return every setting, those with a wrong value at their defaults; and one sentence per wrong one."""
         wrong = {name: self._unknown(name) for name in values if name not in self.owner}
-        given = {name: self._as_list(name, value) for name, value in values.items() if name in self.owner}
+        given = {name: self._as_typed(name, value) for name, value in values.items() if name in self.owner}
         if not self._fit(given):  # one by one, which takes seconds for a whole configuration
             wrong |= {name: self._misfit(name, value) for name, value in given.items() if not self._fit({name: value})}
         resolved = self._parse({name: value for name, value in given.items() if name not in wrong})
@@ -119,8 +134,10 @@ class Schema:
         where = self.elsewhere(name)
         return f"--{name}: {where}" if where else f"--{name}: unknown.{did_you_mean(name, [*self.owner, *ALIASES])}"
 
-    def _as_list(self, name: str, value: Any) -> Any:
-        """Return one value for a setting that takes a list as a list of one."""
+    def _as_typed(self, name: str, value: Any) -> Any:
+        """Return one value for a setting that takes a list as a list of one, and nothing as the word, if it is one."""
+        if value is None and "none" in get_args(self._types[name]):
+            return "none"
         kinds = {get_origin(kind) or kind for kind in _alternatives(self._types[name])}
         single = kinds <= {list, NoneType} and not isinstance(value, list | tuple | NoneType)
         return [value] if single and value is not True else value
@@ -140,6 +157,14 @@ class Schema:
             return f"--{name}: needs a value; it must be {kind}."
         given = " ".join(map(str, value)) if isinstance(value, list | tuple) else "none" if value is None else value
         return f"--{name} {given}: must be {kind}."
+
+
+def _positional_of_bases(target: Callable[..., Any]) -> set[str]:
+    """Return the names that a class which passes ``*args`` on takes from the house all the same."""
+    made = [vars(base)["__init__"] for base in getattr(target, "__mro__", ()) if "__init__" in vars(base)]
+    parameters = [p for init in made if inspect.isfunction(init) for p in inspect.signature(init).parameters.values()]
+    own = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD} - own
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
@@ -194,8 +219,14 @@ def canonical_names(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: a setting is given under two names.
     """
+    named: dict[str, list[str]] = {}
+    for name in values:
+        named.setdefault(ALIASES.get(name, name), []).append(name)
     twice = [
-        f"--{a} and --{n}: are the same flag; give one of them." for a, n in ALIASES.items() if {a, n} <= {*values}
+        f"{' and '.join(f'--{name}' for name in sorted(names, key=lambda name: name == own))}: are the same flag; "
+        "give one of them."
+        for own, names in named.items()
+        if len(names) > 1
     ]
     if twice:
         raise ConfigError(twice)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from cassle import processes
 from cassle.data.module import TaskImages
@@ -18,7 +19,9 @@ from cassle.engine.interruption import Interruption
 from cassle.engine.plan import Plan
 from cassle.engine.pretrained import start_from
 from cassle.evaluation.online import OnlineProbeCallback
+from cassle.losses.distributed import from_the_first
 from cassle.methods.base import SSLMethod
+from cassle.methods.progress import Progress
 from cassle.randomness import key
 
 
@@ -57,8 +60,8 @@ def train_task(
         NonFiniteLossError: the loss became NaN or infinite.
         SystemExit: SIGTERM or Ctrl-C came; ``last.ckpt`` is saved (143, 130).
     """
-    model = _begin(plan, task, len(images.train.targets), handoff)
     loader = _loader(plan, task, images)
+    model = _begin(plan, task, fresh_model(plan, images, loader), handoff)
     first = processes.rank(plan.training.processes, plan.training.per_node) == 0
     table = MetricsTable(folder / "metrics.csv", task, on_row, first=first)
     probes = _online_probes(plan, task, images, handoff, table)
@@ -77,13 +80,36 @@ def train_task(
     interruption.training = False
     if interruption.requested:
         interruption.exit()
-    model.end_task()
+    _end(plan, model, trainer)
     return Trained(model, {probe.network: probe.probe.state_dict() for probe in probes}, trainer)
 
 
-def _begin(plan: Plan, task: int, num_train: int, handoff: Handoff | None) -> SSLMethod:
+def _end(plan: Plan, model: SSLMethod, trainer: pl.Trainer) -> None:
+    """Let the model finish the task: at the end of its training, and with the statistics that will be written."""
+    model.to(plan.training.device)  # Lightning has put it on the CPU
+    steps = int(trainer.estimated_stepping_batches)
+    model.progress = Progress.of(steps, plan.training.max_epochs).at(steps)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):  # each process has seen other batches
+            for buffer in module.buffers():
+                buffer.copy_(from_the_first(buffer))
+    model.end_task()
+
+
+def fresh_model(plan: Plan, images: TaskImages, loader: ResidentLoader | None = None) -> SSLMethod:
+    """Return the model of a run as it is before task 0, settled in its data."""
     model = plan.build_model()
-    model.seed, model.num_train = plan.run.seed, num_train
+    model.settle(
+        seed=plan.run.seed,
+        num_train=len(images.train.targets),
+        num_classes=len(images.classes),
+        num_tasks=plan.data.num_tasks,
+        images=loader,
+    )
+    return model
+
+
+def _begin(plan: Plan, task: int, model: SSLMethod, handoff: Handoff | None) -> SSLMethod:
     if task == 0 and plan.run.pretrained_model:
         start_from(model, plan.run.pretrained_model, plan.backbone)
     with torch.random.fork_rng(devices=[]):  # a distillation predictor is initialised here

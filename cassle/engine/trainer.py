@@ -42,7 +42,7 @@ class Training:
         accelerator: Literal["auto", "cpu", "gpu"] = "auto",
         devices: int = 1,
         num_nodes: int = 1,
-        strategy: str = "auto",
+        trainer_strategy: str = "auto",
         precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true",
         sync_batchnorm: bool = False,
         accumulate_grad_batches: int = 1,
@@ -61,7 +61,7 @@ class Training:
             accelerator: auto = a GPU if there is one, else the CPU.
             devices: processes, one per device.
             num_nodes: machines.
-            strategy: Lightning's strategy, e.g. auto or ddp.
+            trainer_strategy: how Lightning uses several devices, e.g. auto or ddp.
             precision: 32-true, 16-mixed or bf16-mixed; upstream's 32 and 16 mean the first two.
             sync_batchnorm: batch norm over the images of all processes.
             accumulate_grad_batches: batches per optimizer step; the learning rate counts their images.
@@ -91,7 +91,7 @@ class Training:
             raise ConfigError(problems)
         self.max_epochs, self.batch_size, self.accumulate = max_epochs, batch_size, accumulate_grad_batches
         self.gpus, self.accelerator, self.devices, self.num_nodes = gpus, accelerator, devices, num_nodes
-        self.strategy, self.precision, self.sync_batchnorm = strategy, precision, sync_batchnorm
+        self.strategy, self.precision, self.sync_batchnorm = trainer_strategy, precision, sync_batchnorm
         self.channels_last, self.num_threads = channels_last, num_threads
         self.checkpoint_frequency, self.checkpoint_minutes = checkpoint_frequency, checkpoint_minutes
         self.options = dict(trainer or {})
@@ -145,7 +145,7 @@ class Training:
             self.make_trainer(Path(), [], progress_bar=False)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
             given = "".join(f" --trainer.{name} {value}" for name, value in self.options.items())
-            return [f"--strategy {self.strategy}{given}: refused by Lightning's Trainer ({error})."]
+            return [f"--trainer_strategy {self.strategy}{given}: refused by Lightning's Trainer ({error})."]
         return []
 
     def make_trainer(self, folder: Path, callbacks: list[pl.Callback], *, progress_bar: bool) -> pl.Trainer:

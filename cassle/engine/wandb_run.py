@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cassle.evaluation.report import SUMMARY
+
 
 class WandB:
     """Logging to Weights & Biases."""
@@ -68,6 +70,6 @@ class WandBRun:
     def finish(self, results: Mapping[str, Any]) -> None:
         """Put the closing numbers into the summary and end the run."""
         for probe, numbers in results["probes"].items():
-            for name in ("average_accuracy", "forgetting", "forward_transfer"):
+            for name in SUMMARY:
                 self.run.summary[f"{probe}/{name}"] = numbers[name]
         self.run.finish()

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from cassle.data.centre import centre_view
 from cassle.data.module import TaskImages
 from cassle.data.recipe import Recipe
 from cassle.errors import ConfigError
 from cassle.evaluation.features import extract_features
+from cassle.evaluation.metrics import accuracy_per_task
 from cassle.evaluation.protocol import Evaluation
 
 
 def accuracy_rows(
-    backbone: nn.Module, images: TaskImages, recipe: Recipe, evaluation: Evaluation
+    backbone: nn.Module,
+    images: TaskImages,
+    recipe: Recipe,
+    evaluation: Evaluation,
+    classifier: nn.Module | None = None,
 ) -> dict[str, list[float]]:
-    """Return for each probe the accuracy (fraction) on every task.
+    """Return for each probe, and for the model's own classifier as ``classifier``, the accuracy (fraction) per task.
 
     Args:
         backbone: normalised images (batch, 3, size, size) to features (batch, dim); used on its own device.
         images: the loaded data set.
         recipe: size and statistics of the evaluation view.
         evaluation: the probes.
+        classifier: features (batch, dim) to scores of all classes; None leaves its row out.
 
     Raises:
         ConfigError: there are no labels to evaluate with.
@@ -43,4 +50,17 @@ def accuracy_rows(
         for part in (pixels, images.val.pixels)
     )
     tasks = images.split.val_tasks(len(images.val.targets))
-    return evaluation.row(train, targets, val, images.val.targets, tasks, len(images.classes), images.split.num_tasks)
+    num_tasks = images.split.num_tasks
+    rows = evaluation.row(train, targets, val, images.val.targets, tasks, len(images.classes), num_tasks)
+    if classifier is not None:
+        rows["classifier"] = accuracy_per_task(_classified(classifier, val), images.val.targets, tasks, num_tasks)
+    return rows
+
+
+@torch.no_grad()
+def _classified(classifier: nn.Module, features: Tensor) -> Tensor:
+    """Return the most probable class (n,) of features (n, dim)."""
+    training = classifier.training
+    predictions = classifier.eval()(features).argmax(dim=1)
+    classifier.train(training)
+    return predictions

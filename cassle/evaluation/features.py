@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from cassle.errors import CassleError
+from cassle.nn.modes import in_mode
 
 Encode = Callable[[Tensor], Tensor]
 
@@ -45,7 +46,7 @@ def extract_features(
     device = images.device if module is None else next(module.parameters(), images).device
     transform = transform or (lambda batch: batch.float() / 255)
     features: Tensor | None = None
-    with _eval_mode(module), torch.inference_mode():
+    with nullcontext() if module is None else in_mode(module, training=False), torch.inference_mode():
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].to(device, non_blocking=True)
             out = encode(transform(batch))
@@ -72,15 +73,3 @@ def _buffer(num_images: int, out: Tensor) -> Tensor:
 def _module_of(encode: nn.Module | Encode) -> nn.Module | None:
     owner = encode if isinstance(encode, nn.Module) else getattr(encode, "__self__", None)
     return owner if isinstance(owner, nn.Module) else None
-
-
-@contextmanager
-def _eval_mode(module: nn.Module | None) -> Iterator[None]:
-    flags = {} if module is None else {part: part.training for part in module.modules()}
-    try:
-        if module is not None:
-            module.eval()
-        yield
-    finally:
-        for part, training in flags.items():  # one by one: .train() would also wake a frozen part
-            part.training = training

@@ -1,4 +1,4 @@
-"""The accuracy matrix and the three numbers that summarise it (definitions as in CaSSLe, Fini et al. 2022).
+"""The accuracy matrix and the numbers that summarise it (CaSSLe, Fini et al. 2022; FA and CA: Kaizen, 2024).
 
 ``matrix[t][i]`` is the accuracy (a fraction) on task i of the encoder as it was after task t, both counted from 0;
 ``random[i]`` is that of the same encoder before any training. A run that has finished t of T tasks has t rows of T
@@ -47,6 +47,27 @@ def average_accuracy(matrix: Matrix) -> float:
     """
     check_matrix(matrix)
     return fmean(matrix[-1][: len(matrix)])
+
+
+def final_accuracy(matrix: Matrix) -> float | None:
+    """Mean of the last row over all tasks: ``FA = mean_i A[T-1, i]``; None while the run is unfinished.
+
+    With tasks of equal size it is the accuracy on the whole validation set; of a finished run it is A.
+
+    Raises:
+        ValueError: not an accuracy matrix of fractions.
+    """
+    return average_accuracy(matrix) if len(matrix) == check_matrix(matrix) else None
+
+
+def continual_accuracy(matrix: Matrix) -> float:
+    """Mean over time of what was seen so far: ``CA = mean_t mean_{i<=t} A[t, i]``, over the rows that exist.
+
+    Raises:
+        ValueError: not an accuracy matrix of fractions.
+    """
+    check_matrix(matrix)
+    return fmean(fmean(row[: t + 1]) for t, row in enumerate(matrix))
 
 
 def forgetting(matrix: Matrix) -> float | None:

@@ -16,6 +16,7 @@ from cassle.data.recipe import Recipe
 from cassle.errors import ConfigError
 from cassle.evaluation.features import extract_features
 from cassle.evaluation.metrics import accuracy_per_task
+from cassle.nn.modes import in_mode
 from cassle.processes import summed
 from cassle.randomness import generator
 
@@ -152,14 +153,8 @@ class OnlineProbeCallback(pl.Callback):
         """Return features (batch, dim) of uint8 images from the backbone in eval mode."""
         view = centre_view(images, self.recipe.size, self.recipe.mean, self.recipe.std)
         backbone = model.backbone if self.network == "backbone" else model.momentum_backbone
-        parts = [part for part in backbone.modules() if part.training]
-        for part in parts:
-            part.training = False
-        with torch.no_grad(), self._precision():
-            features = backbone(view)
-        for part in parts:
-            part.training = True
-        return features.float()
+        with torch.no_grad(), self._precision(), in_mode(backbone, training=False):
+            return backbone(view).float()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -109,8 +109,12 @@ class Evaluation:
     def _few_name(self) -> str:
         return f"ridge_{self.few_labels}_labels"
 
-    def describe(self) -> dict[str, str | dict[str, str]]:
-        """Return the protocol in words and numbers, to be printed beside every result."""
+    def describe(self, classifier: bool = False) -> dict[str, str | dict[str, str]]:
+        """Return the protocol in words and numbers, to be printed beside every result.
+
+        Args:
+            classifier: whether there is a row of the model's own classifier too.
+        """
         probes = {}
         if not self.disable_knn_eval:
             probes["knn"] = f"cosine, k={self.knn_k}, vote exp(s/{self.knn_temperature!r}), all train labels"
@@ -124,6 +128,8 @@ class Evaluation:
                 "multinomial logistic regression on standardised features, "
                 f"l2={self.linear_l2!r}, L-BFGS to at most {self.linear_max_iter} iterations, all train labels"
             )
+        if classifier:
+            probes["classifier"] = "the model's own, as it was trained beside the encoder: not fitted, all classes"
         return {
             "features": "frozen backbone in eval mode, no augmentation",
             "head": "one probe over all classes, no task id, fitted anew after every task",

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from cassle.atomic import atomic_write_bytes, atomic_write_text
 from cassle.evaluation.heatmap import heatmap_png
-from cassle.evaluation.metrics import Matrix, Row, average_accuracy, forgetting, forward_transfer
+from cassle.evaluation.metrics import (
+    Matrix,
+    Row,
+    average_accuracy,
+    continual_accuracy,
+    final_accuracy,
+    forgetting,
+    forward_transfer,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +34,8 @@ SUMMARY = {
     "average_accuracy": "A: average accuracy, mean_i A[T,i]",
     "forgetting": "F: forgetting, mean_{i<T} max_t (A[t,i] − A[T,i])",
     "forward_transfer": "FT: forward transfer, mean_{i≥2} (A[i−1,i] − R[i])",
+    "final_accuracy": "FA: final accuracy, A once all tasks are seen",
+    "continual_accuracy": "CA: continual accuracy, mean_t mean_{i≤t} A[t,i]",
 }
 
 
@@ -57,6 +67,8 @@ def assemble(
             "average_accuracy": average_accuracy(matrix),
             "forgetting": forgetting(matrix),
             "forward_transfer": forward_transfer(matrix, random[name]),
+            "final_accuracy": final_accuracy(matrix),
+            "continual_accuracy": continual_accuracy(matrix),
         }
     if not probes:
         raise ValueError("rows: no probe; give the rows of at least one.")
@@ -83,7 +95,7 @@ def write(folder: str | Path, results: Results, title: str) -> None:
 
 
 def table(results: Results, title: str) -> Table:
-    """Return the closing table: one column per probe; rows are the last accuracies (percent), random mean, A, F, FT."""
+    """Return the closing table: a column per probe; rows: last accuracies (percent), random mean, A, F, FT, FA, CA."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -21,6 +21,11 @@ def number_of_processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def process_rank() -> int:
+    """Return the number of this process in the default process group, 0 when there is none."""
+    return dist.get_rank() if number_of_processes() > 1 else 0
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import groupby
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -23,6 +23,28 @@ from cassle.optim.build import Optimization
 from cassle.randomness import generator
 
 Outputs = list[dict[str, Tensor]]
+
+
+class ViewSource(Protocol):
+    """What makes views of training images by their positions; the loader does.
+
+    Attributes:
+        targets: class ids of all training images, (num_train,), int64; -1 without a label.
+        members: positions of the task's images, int64.
+        batch_size: images of a training batch, per process.
+        num_large: number of full-size views; they come first.
+    """
+
+    targets: Tensor
+    members: Tensor
+    batch_size: int
+    num_large: int
+
+    def views_of(self, index: Tensor, purpose: str) -> list[Tensor]:
+        """Return freshly drawn views of images, each (batch, 3, size, size)."""
+
+    def centre_of(self, index: Tensor) -> Tensor:
+        """Return the evaluation view of images, (batch, 3, size, size)."""
 
 
 class SSLMethod(pl.LightningModule):
@@ -56,6 +78,8 @@ class SSLMethod(pl.LightningModule):
     projector: nn.Module
     #: maps z to p, where the objective has one
     predictor: nn.Module | None
+    #: maps features to scores of all classes, where something learns them beside the encoder; it is evaluated too
+    classifier: nn.Module | None
     #: width of z
     output_dim: int
     #: fewest images of a batch that the loss can do with
@@ -73,14 +97,38 @@ class SSLMethod(pl.LightningModule):
                 (faster); the default normalises each view by itself, as most published methods do.
         """
         super().__init__()
-        self.backbone, self.predictor = backbone, None
+        self.backbone, self.predictor, self.classifier = backbone, None, None
         self.optimization = optimization or Optimization()
         self.concat_views = concat_views
         self.guard = FiniteGuard()
         self.current_task = 0
-        self.seed = 0  # of the run; set by the house
-        self.num_train = 0  # images of the training set, the range of ``batch.index``; set by the house
         self.progress = Progress()
+        self.settle()
+
+    def settle(
+        self,
+        *,
+        seed: int = 0,
+        num_train: int = 0,
+        num_classes: int = 0,
+        num_tasks: int = 1,
+        images: ViewSource | None = None,
+    ) -> None:
+        """Hear of the run that the model is in; the house calls it when the data is known, before ``begin_task``.
+
+        Args:
+            seed: of the run.
+            num_train: images of the training set, the range of ``batch.index``.
+            num_classes: classes of the data set, 0 without labels.
+            num_tasks: tasks of the run.
+            images: makes views of any training image; None where nothing is trained.
+        """
+        self.seed, self.num_train, self.num_classes, self.num_tasks = seed, num_train, num_classes, num_tasks
+        self.images = images
+
+    def problems_with(self, batch_size: int, processes: int) -> list[str]:
+        """Return why it cannot be trained on batches of this size (per process), one sentence each."""
+        return []
 
     # The hooks ------------------------------------------------------------------------------------------------------
 
@@ -129,7 +177,8 @@ class SSLMethod(pl.LightningModule):
     # What nobody writes twice ---------------------------------------------------------------------------------------
 
     def draws(self, purpose: str, *coordinates: int) -> torch.Generator:
-        """Return a CPU generator for this step of this task, the same in every process."""
+        """Return a CPU generator for this batch of this task, the same in every process."""
+        purpose = f"{purpose}.{self.progress.part}" if self.progress.part else purpose
         return generator(self.seed, purpose, self.current_task, self.progress.step, *coordinates)
 
     def forward_views(self, views: list[Tensor]) -> Outputs:
@@ -165,7 +214,7 @@ class SSLMethod(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set position and learning rate: pure functions of the step, so there is no scheduler state to lose."""
-        self.progress = self._plan.at(self.global_step)
+        self.progress = self._plan.at(self.global_step, batch_idx % self.trainer.accumulate_grad_batches)
         self.optimization.set_lr(
             self.trainer.optimizers[0], self.global_step, self._plan.total_steps, self._plan.steps_per_epoch
         )

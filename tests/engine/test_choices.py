@@ -115,6 +115,6 @@ def test_weights_that_do_not_fit_are_told_before_anything_starts(tmp_path):
 
 
 def test_small_settings_are_taken_by_somebody():
-    from cassle.engine.run import known_settings
+    from cassle.engine.choice import known_settings
 
     assert set(SMALL) <= known_settings()

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cassle.data.batch import Batch
+from cassle.engine.choice import model_class
 from cassle.engine.plan import Plan
-from cassle.engine.run import model_class
 from cassle.errors import ConfigError
 from cassle.evaluation import report
 from cassle.methods import METHODS
@@ -77,7 +77,7 @@ def test_on_every_backbone(method, backbone):
         return
     plan = Plan(settings)
     model = plan.build_model()
-    model.num_train = 16
+    model.settle(num_train=16, num_classes=2)
     model.begin_task(0, None)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     before = next(p for p in model.backbone.parameters() if p.ndim == 4).clone()

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from cassle.evaluation.metrics import accuracy_per_task, average_accuracy, forgetting, forward_transfer
+from cassle.evaluation.metrics import (
+    accuracy_per_task,
+    average_accuracy,
+    continual_accuracy,
+    final_accuracy,
+    forgetting,
+    forward_transfer,
+)
 
 FULL = [
     [0.8, 0.3, 0.2],
@@ -27,6 +34,17 @@ def test_full_run_by_hand():
     assert forward_transfer(FULL, RANDOM) == pytest.approx(0.2)
 
 
+def test_kaizens_numbers_by_hand():
+    matrix = [[0.8, 0.0], [0.4, 0.6]]
+    assert final_accuracy(matrix) == pytest.approx(0.5)
+    # CA = (0.8 + (0.4 + 0.6) / 2) / 2
+    assert continual_accuracy(matrix) == pytest.approx(0.65)
+    assert forgetting(matrix) == pytest.approx(0.4)
+    # CA = (0.8 + (0.6 + 0.9) / 2 + (0.5 + 0.7 + 0.6) / 3) / 3
+    assert continual_accuracy(FULL) == pytest.approx((0.8 + 0.75 + 0.6) / 3)
+    assert final_accuracy(FULL) == average_accuracy(FULL)
+
+
 def test_best_moment_may_be_before_the_task_was_trained():
     # Task 0 is best after task 1 (0.9), task 1 is best after task 0 (0.7): F = ((0.9 - 0.6) + (0.7 - 0.5)) / 2
     matrix = [[0.8, 0.7, 0.1], [0.9, 0.4, 0.1], [0.6, 0.5, 0.1]]
@@ -38,6 +56,8 @@ def test_unfinished_run_uses_the_seen_tasks():
     assert average_accuracy(two) == pytest.approx((0.6 + 0.9) / 2)  # not task 2
     assert forgetting(two) == pytest.approx(0.8 - 0.6)  # only task 0
     assert forward_transfer(two, RANDOM) == pytest.approx(0.2)  # rows 0 and 1 exist: tasks 1 and 2
+    assert final_accuracy(two) is None  # there is no last row yet
+    assert continual_accuracy(two) == pytest.approx((0.8 + 0.75) / 2)
     one = FULL[:1]
     assert average_accuracy(one) == 0.8
     assert forgetting(one) is None
@@ -62,7 +82,13 @@ def test_one_task_has_neither_forgetting_nor_transfer():
     ],
 )
 def test_wrong_matrices_are_named(matrix, says):
-    for metric in (average_accuracy, forgetting, lambda m: forward_transfer(m, [0.1])):
+    for metric in (
+        average_accuracy,
+        final_accuracy,
+        continual_accuracy,
+        forgetting,
+        lambda m: forward_transfer(m, [0.1]),
+    ):
         with pytest.raises(ValueError, match=says):
             metric(matrix)
 
@@ -92,6 +118,8 @@ def test_forgetting_is_a_fraction_and_zero_when_nothing_ever_falls(matrix):
 @given(matrices)
 def test_bounds_and_transfer_of_a_random_encoder(matrix):
     seen = matrix[-1][: len(matrix)]
+    below = [row[: t + 1] for t, row in enumerate(matrix)]
+    assert min(map(min, below)) - 1e-12 <= continual_accuracy(matrix) <= max(map(max, below)) + 1e-12
     assert min(seen) <= average_accuracy(matrix) + 1e-12
     assert average_accuracy(matrix) <= max(seen) + 1e-12
     # An encoder that stays at its random row transfers nothing and forgets nothing.

@@ -13,7 +13,7 @@ from rich.console import Console
 from cassle import atomic
 from cassle.atomic import atomic_write_bytes, atomic_write_text
 from cassle.errors import CassleError
-from cassle.evaluation.report import assemble, print_table, table, write
+from cassle.evaluation.report import SUMMARY, assemble, print_table, table, write
 
 FILES = ["accuracy_matrix.csv", "accuracy_matrix.png", "report.html", "results.json"]
 ROWS = {
@@ -33,11 +33,13 @@ def test_schema(results):
     assert set(results) == {"protocol", "num_tasks", "probes"}
     assert results["protocol"] == PROTOCOL and results["num_tasks"] == 3
     knn = results["probes"]["knn"]
-    assert set(knn) == {"random", "accuracy_matrix", "average_accuracy", "forgetting", "forward_transfer"}
+    assert set(knn) == {"random", "accuracy_matrix", *SUMMARY}
     assert knn["random"] == RANDOM["knn"] and knn["accuracy_matrix"] == ROWS["knn"]
     assert knn["average_accuracy"] == pytest.approx(0.6)
     assert knn["forgetting"] == pytest.approx(0.25)
     assert knn["forward_transfer"] == pytest.approx(0.2)
+    assert knn["final_accuracy"] == knn["average_accuracy"]
+    assert knn["continual_accuracy"] == pytest.approx((0.8 + 0.75 + 0.6) / 3)
     assert results["probes"]["ridge_10_labels"]["forgetting"] == 0
 
 
@@ -105,12 +107,14 @@ def test_table_says_everything_in_80_columns(results):
     text = printed(results)
     assert max(map(len, text.splitlines())) <= 80
     assert "a run [seed 0]" in text and "ridge_10_labels: [bold]" in text  # brackets are not markup
-    lines = {line[:22].strip(): line.split()[-2:] for line in text.splitlines() if line.strip()}
+    lines = {line[:23].strip(): line.split()[-2:] for line in text.splitlines() if line.strip()}
     assert lines["task 0"] == ["50.0", "70.0"]
     assert lines["random encoder, mean"] == ["13.3", "10.0"]
     assert lines["A: average accuracy"] == ["60.0", "61.1"]
     assert lines["F: forgetting"] == ["25.0", "0.0"]
     assert lines["FT: forward transfer"] == ["20.0", "0.0"]
+    assert lines["FA: final accuracy"] == ["60.0", "61.1"]
+    assert lines["CA: continual accuracy"] == ["71.7", "68.7"]
     assert "no task id" in text
 
 
@@ -119,9 +123,9 @@ def test_table_of_four_probes_and_ten_tasks_is_not_cut():
     rows = {name: [[0.123] * 10] * 4 for name in names}
     text = printed(assemble(rows, {name: [0.1] * 10 for name in names}, PROTOCOL, 10))
     assert all(name in text for name in names) and "…" not in text
-    assert text.count("12.3") == 4 * (4 * 10 + 11) and "task 9 (not seen yet)" in text  # matrices, last row and A
+    assert text.count("12.3") == 4 * (4 * 10 + 12) and "task 9 (not seen yet)" in text  # matrices, last row, A and CA
     assert max(len(line) for line in text.splitlines()) <= 80
-    assert table(assemble(rows, {name: [0.1] * 10 for name in names}, PROTOCOL, 10), "t").row_count == 14
+    assert table(assemble(rows, {name: [0.1] * 10 for name in names}, PROTOCOL, 10), "t").row_count == 16
 
 
 @pytest.mark.parametrize(

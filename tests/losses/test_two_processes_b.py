@@ -10,12 +10,14 @@ from torch.nn.parallel import DistributedDataParallel
 from cassle.losses.deepcluster import deepcluster
 from cassle.losses.dino import dino, dino_centre
 from cassle.losses.emp_ssl import emp_ssl, total_coding_rate
+from cassle.losses.labelled import labelled_cross_entropy
 from cassle.losses.lejepa import lejepa, random_directions, sigreg
 from cassle.losses.mae import mae
 from cassle.losses.ressl import ressl
+from cassle.losses.soft_label import soft_label
 from cassle.losses.swav import sinkhorn, swav
 from cassle.losses.wmse import wmse
-from tests.losses.test_two_processes import BATCH, DIM, TwoViews, half, value_and_gradient
+from tests.losses.test_two_processes import BATCH, DIM, TwoViews, half, labels, value_and_gradient
 from tests.losses.test_two_processes import batch as whole
 from tests.two_processes import WORLD, in_two_processes
 
@@ -78,7 +80,7 @@ def wide(gather: bool) -> Loss:
 
 
 # Means over the rows that a process holds: their values differ between the processes, and only the mean is the whole's.
-MEANS = ("deepcluster", "dino", "ressl", "mae", "swav", "emp_ssl", "lejepa")
+MEANS = ("deepcluster", "dino", "ressl", "mae", "swav", "emp_ssl", "lejepa", "soft_label", "some labels")
 LOSSES: dict[str, Loss] = {
     "swav": swapped(gather=True),
     "deepcluster": clustered,
@@ -92,6 +94,8 @@ LOSSES: dict[str, Loss] = {
     "emp_ssl": lambda e1, e2, t1, t2: emp_ssl(torch.stack([e1, e2]), invariance_weight=2.0),
     "sigreg": lambda e1, e2, t1, t2: sigreg(e1, lines()) + sigreg(e2, lines()),
     "lejepa": lambda e1, e2, t1, t2: lejepa(torch.stack([e1, e2]), lines(), lamb=0.5),
+    "soft_label": lambda e1, e2, t1, t2: soft_label(e1, t1, temperature=2.0),
+    "some labels": lambda e1, e2, t1, t2: labelled_cross_entropy(e1, labels(t1)),
 }
 LOCAL_LOSSES: dict[str, Loss] = {
     "swav": swapped(gather=False),

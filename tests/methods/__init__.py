@@ -53,7 +53,7 @@ def build(method: str, distiller: str | None = None, seed: int = 0, **settings: 
     kind = compose(METHODS[method], *([DISTILLERS[distiller]] if distiller else []))
     optimization = Optimization(lr=8.0, scheduler="none")
     model = kind(small_backbone(method), optimization, **{**small(kind), **settings})
-    model.num_train = IMAGES
+    model.settle(num_train=IMAGES, num_classes=2)
     return model
 
 

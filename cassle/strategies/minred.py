@@ -1,0 +1,78 @@
+"""Training from a memory alone."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from cassle.checks import Count
+from cassle.data.batch import Batch
+from cassle.losses.distributed import gather_exact, number_of_processes
+from cassle.methods.base import Outputs
+from cassle.nn.modes import in_mode
+from cassle.strategies.replay import Memorising
+
+
+class MinRedReplay(Memorising):
+    """MinRed (Purushwalkam et al. 2022): what arrives goes into a memory without redundancy; training draws from it."""
+
+    memories = ("minred", "fifo", "reservoir", "class_balanced")
+    default_memory = "minred"
+    # With arrivals in the first epoch only, all others would train on a memory that does not change any more.
+    defaults: ClassVar[dict[str, Any]] = {**Memorising.defaults, "memory_insert": "every_epoch"}
+
+    def __init__(self, *args, replay_batch_size: Count | None = None, **kwargs) -> None:
+        """Build the strategy.
+
+        Args:
+            args: arguments of the method.
+            replay_batch_size: images of a training batch, per process; default: as many as arrive.
+            kwargs: arguments of ``Memorising``.
+        """
+        super().__init__(*args, **kwargs)
+        self.replay_batch_size = replay_batch_size
+
+    def drawn_of(self, batch_size: int) -> int:
+        """Return the size of a training batch."""
+        return self.replay_batch_size or batch_size
+
+    def problems_with(self, batch_size: int, processes: int) -> list[str]:
+        """Add that the objective needs larger batches than are drawn."""
+        problems, number = super().problems_with(batch_size, processes), self.drawn_of(batch_size) * processes
+        if number < self.smallest_batch:
+            problems.append(
+                f"--replay_batch_size {self.replay_batch_size}: the objective needs at least {self.smallest_batch} "
+                "images (of all processes)."
+            )
+        return problems
+
+    def stored(self, out: Outputs) -> Tensor:
+        """Return the sum of the projections of the views; the memory compares its direction."""
+        return torch.stack([o["z"].detach().float() for o in out]).sum(dim=0)
+
+    def compose_batch(self, batch: Batch) -> Batch:
+        """Let the batch arrive; return a batch drawn from the memory instead."""
+        batch = super().compose_batch(batch)
+        if self.memorises:
+            self.arrive(batch, self._on_arrival(batch) if self.memory.feature_on_arrival else batch.targets)
+        number = min(self.drawn_of(len(batch.index)), len(self.memory) // number_of_processes())
+        past = self.draw(number)
+        if past is None:
+            return batch
+        views = self.images.views_of(past.keys, "replay")
+        return Batch(past.keys, views, past.targets, batch.num_large, num_replay=number)
+
+    @torch.no_grad()
+    def _on_arrival(self, batch: Batch) -> Tensor:
+        """Return the projections of the images themselves, by an extra pass in which no statistics move."""
+        with in_mode(self, training=False):
+            return self(self.images.centre_of(batch.index))["z"].float()
+
+    def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
+        """The objective on what was drawn; then what is kept of it is refreshed."""
+        terms = super(Memorising, self).losses(batch, out)
+        if batch.num_replay:
+            self.memory.update(self.drawn, gather_exact(self.stored(out)))
+        return terms

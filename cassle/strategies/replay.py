@@ -1,0 +1,161 @@
+"""Replay: images of the past come back beside those of the present."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from cassle.checks import Count
+from cassle.data.batch import Batch
+from cassle.losses.distributed import gather_exact, number_of_processes, process_rank
+from cassle.memory.base import Entries, Memory
+from cassle.methods.base import Outputs
+from cassle.strategies.base import Strategy
+
+
+class ExemplarReplay(Strategy):
+    """Base: every batch is followed by different exemplars of earlier tasks, by fewer while the memory holds fewer.
+
+    A subclass fills the memory when a task is over.
+    """
+
+    #: made by the house
+    memory: Memory
+    #: wanted exemplars, per process
+    replay_batch_size: int
+
+    def compose_batch(self, batch: Batch) -> Batch:
+        """Follow the batch by exemplars; each process takes its part of them."""
+        batch = super().compose_batch(batch)
+        world = number_of_processes()
+        number = min(self.replay_batch_size, len(self.memory) // world)
+        if not number:
+            return batch
+        slots = self.memory.sample(number * world, self.draws("replay"))
+        past = self.memory.entries(slots[process_rank() * number :][:number])
+        return batch.with_replay(past.keys, self.images.views_of(past.keys, "replay"), past.targets)
+
+
+class Memorising(Strategy):
+    """Base of the strategies with a memory: the task's images arrive in it, and may be drawn from it.
+
+    The memory holds positions in the training set and, for each image, what the network made of it. It is the same in
+    every process: what arrives is gathered, and of a draw each process takes its part.
+    """
+
+    memories = ("reservoir", "fifo", "fifo_last", "minred", "class_balanced")
+    default_memory = "reservoir"
+    # One update per batch of the task: a memory that waits for the first evaluation would be starved.
+    defaults: ClassVar[dict[str, Any]] = {"feature_on_arrival": True}
+    #: made by the house
+    memory: Memory
+
+    def __init__(
+        self,
+        *args,
+        mem_size: Count = 2000,
+        memory_insert: Literal["first_epoch", "every_epoch"] = "first_epoch",
+        **kwargs,
+    ) -> None:
+        """Build the strategy.
+
+        Args:
+            args: arguments of the method.
+            mem_size: images that are kept.
+            memory_insert: when images arrive in the memory: in the first epoch of a task, so that each arrives once, or
+                in every_epoch.
+            kwargs: arguments of the method.
+        """
+        super().__init__(*args, **kwargs)
+        self.mem_size, self.memory_insert = mem_size, memory_insert
+        self.drawn: Tensor | None = None  # slots of the images drawn for this batch, of all processes
+        self.recalled: Entries | None = None  # this process's part of them
+
+    @property
+    def stored_dim(self) -> int:
+        """Width of what is kept of an image beside its position."""
+        return self.output_dim
+
+    def stored(self, out: Outputs) -> Tensor:
+        """Return what is kept of the images of a batch, (batch, stored_dim): the mean of z over the views."""
+        return torch.stack([o["z"].detach().float() for o in out]).mean(dim=0)
+
+    def drawn_of(self, batch_size: int) -> int:
+        """Return how many images a step draws from the memory, per process."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it draws.")
+
+    def problems_with(self, batch_size: int, processes: int) -> list[str]:
+        """Add that the memory is smaller than what a step draws from it."""
+        problems, number = super().problems_with(batch_size, processes), self.drawn_of(batch_size)
+        if number * processes > self.mem_size:
+            smaller = "--replay_batch_size" if getattr(self, "replay_batch_size", None) else "--batch_size"
+            problems.append(
+                f"--mem_size {self.mem_size}: every step draws {number} images for each of {processes} process(es); "
+                f"give {number * processes} or more, or a smaller {smaller}."
+            )
+        return problems
+
+    def draw(self, number: int) -> Entries | None:
+        """Draw ``number`` images for this process; None while the memory holds fewer than all processes want."""
+        total = number * number_of_processes()
+        if not number or len(self.memory) < total:
+            return None
+        self.drawn = self.memory.sample(total, self.draws("replay"))
+        self.recalled = self.memory.entries(self.drawn[process_rank() * number :][:number])
+        return self.recalled
+
+    def compose_batch(self, batch: Batch) -> Batch:
+        """Forget the last draw."""
+        self.drawn = self.recalled = None
+        return super().compose_batch(batch)
+
+    @property
+    def memorises(self) -> bool:
+        """Whether the images of this step arrive in the memory."""
+        return self.memory_insert == "every_epoch" or self.progress.epoch < 1
+
+    def arrive(self, batch: Batch, features: Tensor) -> None:
+        """Keep the task's images of this batch, of all processes, with their ``features`` (num_stream, stored_dim)."""
+        index, targets = batch.index[: batch.num_stream], batch.targets[: batch.num_stream]
+        known = gather_exact(features) if self.memory.feature_on_arrival else None
+        draws = self.draws("memory")
+        self.memory.insert(gather_exact(index), gather_exact(targets), features=known, generator=draws)
+
+    def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
+        """After the loss, refresh what is kept of replayed images, and let those of the task arrive."""
+        terms = super().losses(batch, out)
+        features = self.stored(out)
+        if batch.num_replay:
+            self.memory.update(self.drawn, gather_exact(features[batch.num_stream :]))
+        if self.memorises:
+            self.arrive(batch, features[: batch.num_stream])
+        return terms
+
+
+class ExperienceReplay(Memorising):
+    """Experience replay (ER): every batch is followed by images of the past, and every loss sees both."""
+
+    def __init__(self, *args, replay_batch_size: Count = 64, **kwargs) -> None:
+        """Build the strategy.
+
+        Args:
+            args: arguments of the method.
+            replay_batch_size: images of the past beside each batch, per process.
+            kwargs: arguments of ``Memorising``.
+        """
+        super().__init__(*args, **kwargs)
+        self.replay_batch_size = replay_batch_size
+
+    def drawn_of(self, batch_size: int) -> int:
+        """Return the size of a replay."""
+        return self.replay_batch_size
+
+    def compose_batch(self, batch: Batch) -> Batch:
+        """Follow the batch by replayed images, once there are enough."""
+        batch = super().compose_batch(batch)
+        past = self.draw(self.replay_batch_size)
+        if past is None:
+            return batch
+        return batch.with_replay(past.keys, self.images.views_of(past.keys, "replay"), past.targets)
