@@ -98,7 +98,7 @@ class Memory(nn.Module):
         return self._known
 
     def _on_device(self, numbers: np.ndarray) -> Tensor:
-        return self._here(torch.tensor(numbers))
+        return self._here(torch.from_numpy(np.ascontiguousarray(numbers)))
 
     def _here(self, values: Tensor) -> Tensor:
         # A copy to the host has to be waited for, one to the device has not.
@@ -143,14 +143,15 @@ class Memory(nn.Module):
     def _write(self, rows: Entries, chosen: np.ndarray, slots: np.ndarray) -> None:
         start = self.num_arrived
         where = self._on_device(slots)
-        which = None if len(chosen) == len(rows.keys) else torch.tensor(chosen)
+        which = None if len(chosen) == len(rows.keys) else torch.from_numpy(chosen)
         self._retire(where)
         self.inserted.index_copy_(0, where, self._on_device(start + chosen))
         self.uses.index_fill_(0, where, 0)
         self.seen.index_fill_(0, where, rows.features is not None)
         for name, values in rows._asdict().items():
             if values is not None:
-                values = values if which is None else values[which.to(values.device, non_blocking=True)]
+                if which is not None:
+                    values = values.index_select(0, which.to(values.device, non_blocking=True))
                 values = self._here(values)
                 values = self._stored(values) if name == "features" else values.to(getattr(self, name).dtype)
                 getattr(self, name).index_copy_(0, where, values)
