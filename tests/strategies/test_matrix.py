@@ -86,7 +86,13 @@ def test_what_does_not_go_together_is_refused(settings, words):
     assert any(words in problem for problem in caught.value.problems), caught.value.problems
 
 
-@pytest.mark.parametrize("name, listed", [("cla-b", "aep"), ("cla-e", "apre"), ("cla-r", "arp"), ("replay", "er")])
+@pytest.mark.parametrize(
+    "name, listed",
+    [
+        ("cla-b", "aep"), ("cla-e", "apre"), ("cla-r", "arp"), ("cassle_r", "cassle-r"), ("replay", "er"),
+        ("no_strategy", "finetune"), ("CCL", "ccl"), ("SimpleReplay", "simple_replay"), ("Finetuning", "finetune"),
+    ],
+)  # fmt: skip
 def test_published_names(name, listed):
     assert choose({"strategy": name}).strategy == listed
 
