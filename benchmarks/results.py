@@ -3,6 +3,7 @@
     python benchmarks/results.py cifar10 --data_dir DIR     fine-tuning against CaSSLe, three objectives
     python benchmarks/results.py digits                     the same on the embedded digits, where networks forget
     python benchmarks/results.py strategies --data_dir DIR  every way not to forget, one objective
+    python benchmarks/results.py streams --data_dir DIR     classes one after the other, in a single pass
 
 DIR: CIFAR-10 as an ImageFolder tree, train/CLASS/* and val/CLASS/*; five tasks of two classes. Runs that are finished
 are not run again; a run that was killed continues.
@@ -20,12 +21,16 @@ from typing import NamedTuple
 
 from runs import over_seeds, read_results, run
 
+NUMBERS = {"A": "average_accuracy", "F": "forgetting", "FT": "forward_transfer"}
+ALONG = {"A": "final_accuracy", "along": "average_along_the_stream", "F": "forgetting", "F/best": "relative_forgetting"}
+
 
 class Suite(NamedTuple):
-    """The settings of all runs, and the further settings of each by its name: method-strategy."""
+    """The settings of all runs, the further settings of each by its name, and the numbers of the table."""
 
     settings: str
     runs: dict[str, str]
+    numbers: dict[str, str] = NUMBERS
 
 
 def distilled(methods: dict[str, str], settings: str) -> dict[str, str]:
@@ -43,6 +48,7 @@ CIFAR = """
     --min_scale 0.2 --gaussian_prob 0 --proj_hidden_dim 512 --disable_online_eval --linear_max_iter 100 --num_threads 1
 """
 COLOUR = "--temperature 0.2 --brightness 0.8 --contrast 0.8 --saturation 0.8 --hue 0.2"
+DRAWN = "--stream class --stream_length 49920 --batch_size 64 --lr 0.006 --num_updates 2"  # 64 of 128 are drawn, or all
 SUITES = {
     "cifar10": Suite(
         f"{CIFAR} --width 32 --max_epochs 5",
@@ -85,20 +91,38 @@ SUITES = {
             "kaizen": "--strategy kaizen --distiller auto --distill_proj_hidden_dim 512 --head_lr 0.03",
         },
     ),
+    # But for the first row all take 1560 steps of 128 images, and an image is used four times (on average).
+    "streams": Suite(
+        f"""
+        {CIFAR} --width 16 --num_tasks 10 --few_labels 0 --method simclr {COLOUR} --scheduler cosine --warmup_epochs 0
+        --eval_at 25 50 75 100
+        """,
+        {
+            "once": "--stream class --stream_length 49920",
+            "single": "--stream class --stream_length 49920 --num_updates 4",
+            "fifo": f"{DRAWN} --strategy minred --memory fifo --replay_batch_size 128",
+            "reservoir": f"{DRAWN} --strategy minred --memory reservoir --replay_batch_size 128",
+            "minred": f"{DRAWN} --strategy minred --replay_batch_size 128",
+            "er": f"{DRAWN} --strategy er --replay_batch_size 64",
+            "arp": f"{DRAWN} --strategy arp --replay_batch_size 64",
+            "lump": "--stream class --stream_length 49920 --num_updates 4 --strategy lump",
+            "iid": "--stream iid --stream_epochs 4 --stream_length 199680",
+        },
+        ALONG,
+    ),
 }
 PROBES = ("knn", "ridge", "linear")
-NUMBERS = {"A": "average_accuracy", "F": "forgetting", "FT": "forward_transfer"}
 
 
-def rows(out: Path, runs: dict[str, str], seeds: list[int]) -> list[list[str]]:
-    """Return the table: one row a run, per probe A, F, FT as mean ± half the range over the seeds."""
+def rows(out: Path, suite: Suite, names: list[str], seeds: list[int]) -> list[list[str]]:
+    """Return the table: one row a run, per probe its numbers as mean ± half the range over the seeds."""
     table = []
-    for name in runs:
+    for name in names:
         results = [result["probes"] for result in read_results([out / f"{name}-seed{seed}" for seed in seeds])]
         if len(results) < len(seeds):
             continue
         cells = [name]
-        for probe, number in itertools.product(PROBES, NUMBERS.values()):
+        for probe, number in itertools.product(PROBES, suite.numbers.values()):
             cells.append(over_seeds([result[probe][number] for result in results]))
         random = [100 * statistics.fmean(result[p]["random"]) for p in PROBES for result in results[:1]]
         table.append([*cells, " / ".join(f"{value:.1f}" for value in random)])
@@ -123,10 +147,10 @@ def main() -> int:
         words = [*shlex.split(suite.settings), *shlex.split(own), *data, "--seed", str(seed)]
         if code := run([*words, "--name", f"{name}-seed{seed}", "--base_experiment_dir", str(out)]):
             return code
-    names = [f"{probe} {number}" for probe, number in itertools.product(PROBES, NUMBERS)]
+    names = [f"{probe} {number}" for probe, number in itertools.product(PROBES, suite.numbers)]
     print("| run | " + " | ".join(names) + " | random encoder, knn / ridge / linear |")
     print("|---" * (len(names) + 2) + "|")
-    for row in rows(out, runs, arguments.seeds):
+    for row in rows(out, suite, list(runs), arguments.seeds):
         print("| " + " | ".join(row) + " |")
     return 0
 

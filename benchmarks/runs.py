@@ -29,10 +29,16 @@ def run(flags: Sequence[str]) -> int:
 
 
 def read_results(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return the content of ``results.json`` of those folders whose run went through all its tasks."""
+    """Return the content of ``results.json`` of those folders whose run went through all its tasks or its stream."""
     files = [folder / "results.json" for folder in folders]
     results = [json.loads(file.read_text()) for file in files if file.is_file()]
-    return [result for result in results if tasks_done(result) == result["num_tasks"]]
+    return [result for result in results if _finished(result)]
+
+
+def _finished(result: dict[str, Any]) -> bool:
+    if "num_evaluations" in result:  # of a stream
+        return len(result["samples"]) == result["num_evaluations"]
+    return tasks_done(result) == result["num_tasks"]
 
 
 def tasks_done(result: dict[str, Any]) -> int:

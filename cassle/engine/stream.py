@@ -144,7 +144,8 @@ class StreamExperiment(Experiment):
     def _report(self, ledger: Ledger) -> dict[str, Any]:
         done = [record for record in ledger.tasks if record.rows]
         rows = {probe: [record.rows[probe] for record in done] for probe in ledger.random}
-        results = stream_report.assemble(rows, ledger.random, [record.samples for record in done], self._protocol())
+        samples = [record.samples for record in done]
+        results = stream_report.assemble(rows, ledger.random, samples, self._protocol(), len(self.ends))
         stream_report.write(self.folder.path, results, self.plan.name)
         return results
 

@@ -40,20 +40,23 @@ def assemble(
     random: Mapping[str, Sequence[float]],
     samples: Sequence[int],
     protocol: Mapping[str, Any],
+    num_evaluations: int,
 ) -> Results:
-    """Return ``{"protocol", "samples", "probes": {name: {"random", "accuracy", ...}}}``.
+    """Return ``{"protocol", "num_evaluations", "samples", "probes": {name: {"random", "accuracy", ...}}}``.
 
     Args:
         rows: for each probe a row of accuracies per evaluation, one per split.
         random: of the untrained encoder.
         samples: that had arrived at each evaluation.
         protocol: how it was evaluated.
+        num_evaluations: how many there are when the stream is over.
     """
     probes = {}
     for name, matrix in rows.items():
         own = [list(map(float, row)) for row in matrix]
         probes[name] = {"random": list(map(float, random[name])), "accuracy": own, **summary(own)}
-    return {"protocol": dict(protocol), "samples": list(samples), "probes": probes}
+    head = {"protocol": dict(protocol), "num_evaluations": num_evaluations, "samples": list(samples)}
+    return {**head, "probes": probes}
 
 
 def write(folder: Path, results: Results, title: str) -> None:
