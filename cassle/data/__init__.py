@@ -16,6 +16,7 @@ BENCHMARKS = Registry(
         "video": "cassle.data.benchmarks:VIDEO",
         "frames": "cassle.data.benchmarks:FRAMES",
         "list": "cassle.data.benchmarks:LIST",
+        "iterator": "cassle.data.benchmarks:ITERATOR",
         "custom": "cassle.data.benchmarks:CUSTOM",
     },
 )

@@ -98,6 +98,10 @@ LIST = Benchmark(
     "images named in a list (--stream_file), as a stream in the order of the list",
     image_size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD, read=layouts.read_stream,
 )  # fmt: skip
+ITERATOR = Benchmark(
+    "images that Python code hands in, as a stream: cassle.Experiment(images=...)",
+    image_size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD, read=layouts.read_stream, needs_data_dir=False,
+)  # fmt: skip
 CUSTOM = Benchmark(
     "any ImageFolder tree train/CLASS/IMAGE and val/CLASS/IMAGE, or a flat folder with --no_labels",
     image_size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD, read=layouts.read_folder,

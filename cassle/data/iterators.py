@@ -17,6 +17,8 @@ from cassle.errors import ConfigError, DataError
 
 #: what an item may be, in words
 ITEMS = "a PIL image, or a uint8 array or tensor (height, width, 3), (3, height, width) or (height, width)"
+#: what images can be handed in as: ``open(position)``, which returns an iterator from there on, or an iterable
+Source = Callable[[int], Iterable[Any]] | Iterable[Any]
 
 
 class IteratorStream(Stream):
@@ -42,7 +44,7 @@ class IteratorStream(Stream):
 
     def __init__(
         self,
-        source: Callable[[int], Iterable[Any]] | Iterable[Any],
+        source: Source,
         *,
         side: Count,
         length: Count | None = None,

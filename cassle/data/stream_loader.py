@@ -14,7 +14,7 @@ from cassle.data.batch import Batch
 from cassle.data.recipe import Recipe
 from cassle.data.streams import Chunk, Stream, shard
 from cassle.data.views import ViewMaker
-from cassle.errors import ConfigError
+from cassle.errors import ConfigError, DataError
 
 
 class StreamLoader:
@@ -42,6 +42,7 @@ class StreamLoader:
 
     Raises:
         ConfigError: the stream has not one whole batch, or no end and no ``num_batches``.
+        DataError: while batches are read, a stream of unknown length ends before ``num_batches``.
     """
 
     members = torch.empty(0, dtype=torch.int64)  # a stream has no tasks
@@ -169,7 +170,13 @@ class StreamLoader:
         start, count = shard(number * self.batch_size * self.world_size, self.rank, self.world_size, self.batch_size)
         if not self.payload:
             return self.stream.index(start, count)
-        return self.stream.read(start, count)
+        chunk = self.stream.read(start, count)
+        if self.stream.length is not None and start + count > self.stream.length:
+            raise DataError(
+                f"--stream_length: the stream ended after {self.stream.length} samples, and {self.num_batches} batches "
+                f"of {self.batch_size * self.world_size} were planned; give --stream_length {self.stream.length}."
+            )
+        return chunk
 
     # Batches --------------------------------------------------------------------------------------------------------
 

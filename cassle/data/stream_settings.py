@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from cassle.checks import Count, Positive, Whole, out_of_range
+from cassle.data.iterators import IteratorStream, Source
 from cassle.data.module import TaskData, TaskImages
 from cassle.data.orders import Order, class_order, class_sequential, iid_order, in_order
 from cassle.data.stream_files import FileListStream, FolderStream
@@ -18,7 +19,7 @@ from cassle.data.videos import VideoStream
 from cassle.errors import ConfigError
 
 #: data sets that exist as streams only
-STREAMED = ("video", "frames", "list")
+STREAMED = ("video", "frames", "list", "iterator")
 
 
 class StreamData:
@@ -40,6 +41,8 @@ class StreamData:
         payload: bool = False,
         memory_warm_up: Whole = 0,
         eval_at: list[float] | None = None,
+        eval_dataset: str | None = None,
+        eval_data_dir: Path | None = None,
         prefetch: Whole = 4,
     ) -> None:
         """Describe the stream.
@@ -61,8 +64,10 @@ class StreamData:
             payload: keep the images themselves in the memory, so that nothing is read twice; always so for files,
                 frames and videos.
             memory_warm_up: samples that fill the memory before the first step (with --strategy minred).
-            eval_at: percents of the stream after which the encoder is evaluated and kept; default: 25 50 75 100 and the
-                ends of the tasks.
+            eval_at: percents of the training after which the encoder is evaluated and kept; default: 25 50 75 100 and
+                the ends of the tasks.
+            eval_dataset: labelled data set on which the encoder of videos, frames or a list is evaluated.
+            eval_data_dir: folder of it.
             prefetch: batches that are read ahead.
 
         Raises:
@@ -79,6 +84,7 @@ class StreamData:
         self.fps, self.n_seq_samples, self.seq_sampling = fps, n_seq_samples, seq_sampling
         self.payload, self.warm_up, self.prefetch = payload, memory_warm_up, prefetch
         self.eval_at, self.at_bounds = sorted({*points, 100}), eval_at is None
+        self.eval_dataset, self.eval_data_dir = eval_dataset, eval_data_dir
 
     def problems_with(self, dataset: str) -> list[str]:
         """Return what does not fit the data set, one sentence each."""
@@ -87,11 +93,38 @@ class StreamData:
             problems.append(f"--stream {self.stream}: needs a data set with classes; {dataset} comes in order or iid.")
         if dataset not in STREAMED and self.stream == "order":
             problems.append("--stream order: is for --dataset video, frames and list; take class, iid or runs.")
+        if dataset == "iterator":
+            once = {"stream": "order" if self.stream == "none" else self.stream, "stream_epochs": self.epochs}
+            wrong = [f"--{flag} {value}" for flag, value in once.items() if value not in ("order", 1)]
+            problems += [f"{flag}: an iterator comes once, in its own order." for flag in wrong]
         if dataset == "list" and self.file is None:
             problems.append("--stream_file: missing; --dataset list needs it.")
+        if dataset not in STREAMED and self.eval_dataset is not None:
+            problems.append(f"--eval_dataset {self.eval_dataset}: {dataset} is evaluated with its own labels.")
+        if self.eval_data_dir is not None and self.eval_dataset is None:
+            problems.append(f"--eval_data_dir {self.eval_data_dir}: give --eval_dataset too, e.g. cifar10 or custom.")
         return problems
 
-    def open(self, data: TaskData, images: TaskImages | None, *, size: int, seed: int) -> Stream:
+    def evaluation_data(self, data: TaskData) -> TaskData | None:
+        """Return the labelled data set on which a stream without labels is evaluated, cut into as many splits.
+
+        Raises:
+            ConfigError: it is no data set, has no labels, or needs a folder.
+        """
+        if self.eval_dataset is None:
+            return None
+        try:
+            return TaskData(
+                dataset=self.eval_dataset, data_dir=self.eval_data_dir, num_tasks=data.num_tasks,
+                split_seed=data.split_seed, storage_size=data.storage_size, num_workers=data.num_workers,
+            )  # fmt: skip
+        except ConfigError as error:
+            said = (line.replace("--data_dir", "--eval_data_dir") for line in error.problems)
+            raise ConfigError([line.replace("--dataset", "--eval_dataset") for line in said]) from None
+
+    def open(
+        self, data: TaskData, images: TaskImages | None, *, size: int, seed: int, source: Source | None = None
+    ) -> Stream:
         """Return the stream.
 
         Args:
@@ -99,6 +132,7 @@ class StreamData:
             images: its pixels; None for data sets that exist as streams only.
             size: side of the views in pixels.
             seed: of what is random in the order.
+            source: of --dataset iterator, what Python code has handed in.
 
         Raises:
             DataError: files are missing or damaged.
@@ -112,6 +146,8 @@ class StreamData:
         if self.stream == "iid":
             order = partial(iid_order, seed=seed, epochs=self.epochs)
         folder = data.location.data_dir
+        if data.dataset == "iterator":
+            return IteratorStream(source, side=side, length=self.length)
         if data.dataset == "list":
             return FileListStream(self.file, folder, order, side=side, subsample=self.subsample, num_workers=workers)
         if data.dataset == "frames":

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from cassle.atomic import atomic_write_text
+from cassle.data.iterators import Source
 from cassle.data.module import TaskImages
 from cassle.engine import handoff
 from cassle.engine.callbacks import epoch_line, on_a_terminal
@@ -34,14 +35,16 @@ class Experiment:
 
     Args:
         say: takes the lines that the run prints.
+        images: a stream from Python: an iterable of images, or ``open(position)``, which returns an iterator from that
+            position on, so that a killed run can go on where it was; see ``cassle.data.iterators``.
         settings: any setting of the command line by its name, e.g. ``method="byol", max_epochs=20``.
 
     Raises:
         ConfigError: everything that is wrong with the settings, together.
     """
 
-    def __init__(self, *, say: Callable[[str], object] = print, **settings: Any) -> None:
-        self.plan = Plan(settings)
+    def __init__(self, *, say: Callable[[str], object] = print, images: Source | None = None, **settings: Any) -> None:
+        self.plan = Plan({**({} if images is None else {"dataset": "iterator"}), **settings}, images)
         self.folder = ExperimentFolder(self.plan.folder)
         self.writes = self.plan.training.rank == 0  # one process writes; the others train
         self.say = say if self.writes else (lambda line: None)
@@ -235,15 +238,18 @@ class Experiment:
         ledger.save()
         if record.rows:
             means = "  ".join(f"{probe} {100 * sum(row) / len(row):.1f} %" for probe, row in record.rows.items())
-            self.say(f"{self._after(task)}, mean over all tasks: {means}")
-            self._report(ledger)
+            self.say(f"{self._after(task)}: {means}")
             if run is not None:
                 run.task(task, record.rows)
+        self._report(ledger)
 
     def _after(self, task: int) -> str:
-        return f"After task {task} ({task + 1}/{self.plan.data.num_tasks})"
+        return f"After task {task} ({task + 1}/{self.plan.data.num_tasks}), mean over all tasks"
 
     def _report(self, ledger: Ledger) -> dict[str, Any]:
+        """Write the results so far and return them; empty without labels to evaluate with."""
+        if ledger.random is None:
+            return {}
         results = results_of(self.plan, ledger)
         report.write(self.folder.path, results, self.plan.name)
         return results
@@ -254,15 +260,14 @@ class Experiment:
     def _close(self, ledger: Ledger, run: WandBRun | None) -> dict[str, Any]:
         if not self.writes:
             return {}
+        results = self._report(ledger)
+        if results:
+            self._print(results)
         if ledger.random is None:
             last = self.folder.path / ledger.tasks[-1].checkpoint
             self.say(f"Done. No labels to evaluate with; the encoder is in {last}.")
-            if run is not None:
-                run.finish({"probes": {}})
-            return {}
-        results = self._report(ledger)
-        self._print(results)
-        self.say(f"Results, plots and checkpoints: {self.folder.path}")
+        else:
+            self.say(f"Results, plots and checkpoints: {self.folder.path}")
         if run is not None:
-            run.finish(results)
+            run.finish(results or {"probes": {}})
         return results

@@ -23,6 +23,8 @@ class TaskRecord:
         digest: SHA-256 of that file.
         rows: accuracies after this task.
         samples: of a stream, how many had arrived.
+        begun: of a stream, how many of its splits had begun.
+        ended: of a stream, the splits that ended here.
     """
 
     status: Literal["pending", "trained", "done"] = "pending"
@@ -30,6 +32,8 @@ class TaskRecord:
     digest: str | None = None
     rows: Rows = field(default_factory=dict)
     samples: int | None = None
+    begun: int | None = None
+    ended: list[int] = field(default_factory=list)
 
 
 class Ledger:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from cassle.data.iterators import Source
 from cassle.data.module import TaskData, TaskImages, available_memory
 from cassle.data.recipe import Augmentation, Recipe
 from cassle.data.stream_settings import STREAMED, StreamData
@@ -39,12 +40,14 @@ class Plan:
 
     Args:
         values: settings by name; the others have their defaults.
+        source: of ``--dataset iterator``, the images that Python code has handed in.
 
     Raises:
         ConfigError: everything that is wrong with the settings, together.
     """
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], source: Source | None = None) -> None:
+        self.source = source
         values = canonical_names(values)
         self.choice = self._choose(values)
         self.method, self.distiller, self.strategy, self.memory, self.backbone, _ = self.choice
@@ -60,6 +63,7 @@ class Plan:
         self.online = self._build(OnlineProbe)
         self.evaluation = self._build(Evaluation)
         self.wandb = self._build(WandB)
+        self.evaluation_data = self._evaluation_data()
         self.problems += settings_problems(self)
         if not self.problems:
             try:
@@ -88,6 +92,16 @@ class Plan:
     def _build(self, component: type) -> Any:
         try:
             return component(**self.schema.arguments(component, self.values))
+        except ConfigError as error:
+            self.problems += error.problems
+            return None
+
+    def _evaluation_data(self) -> TaskData | None:
+        """Return the data set on which a stream without labels is evaluated."""
+        if self.data is None or self.stream is None:
+            return None
+        try:
+            return self.stream.evaluation_data(self.data)
         except ConfigError as error:
             self.problems += error.problems
             return None
@@ -156,7 +170,7 @@ class Plan:
 
     def open_stream(self, images: TaskImages | None) -> Stream:
         """Return the stream of the run: over loaded images, or over files."""
-        return self.stream.open(self.data, images, size=self.size, seed=self.run.seed)
+        return self.stream.open(self.data, images, size=self.size, seed=self.run.seed, source=self.source)
 
     def notes(self) -> list[str]:
         """Return what is allowed, but may not be meant; one sentence each."""
@@ -189,7 +203,9 @@ class Plan:
             else:
                 split = self.data.split()
                 problems += [] if self.is_stream else self._batch_problems(len(part) for part in split.train)
-                self.data.check_memory(self.size, available_memory())
+            for data in (self.evaluation_data, None if self.streamed else self.data):
+                if data is not None:
+                    data.check_memory(self.size, available_memory())
         except CassleError as error:
             problems.append(str(error))
         return problems

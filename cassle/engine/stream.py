@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,11 +17,13 @@ from cassle.engine.experiment import Experiment
 from cassle.engine.handoff import Handoff
 from cassle.engine.interruption import Interruption
 from cassle.engine.ledger import Ledger, TaskRecord
+from cassle.engine.pretrained import start_from
 from cassle.engine.results import protocol_of
-from cassle.engine.stream_table import StreamTable, stream_line
+from cassle.engine.stream_table import StreamTable, read_table, stream_line
 from cassle.engine.task import agree_on_statistics, fit, fresh_model
 from cassle.engine.wandb_run import WandBRun
 from cassle.evaluation import stream_report
+from cassle.evaluation.stream_report import Course, Results
 from cassle.methods.base import SSLMethod
 from cassle.nn.state import load_strictly
 from cassle.randomness import key
@@ -46,7 +49,7 @@ class StreamExperiment(Experiment):
 
     def _load_images(self) -> TaskImages:
         plan, training = self.plan, self.plan.training
-        images = _no_images(plan.data.num_tasks) if plan.streamed else super()._load_images()
+        images = self._of_evaluation() if plan.streamed else super()._load_images()
         stream = plan.open_stream(None if plan.streamed else images)
         for line in stream.skipped_at_start:
             self.say(f"Skipped a file: {line}")
@@ -62,17 +65,37 @@ class StreamExperiment(Experiment):
         )  # fmt: skip
         if plan.streamed and self.writes:
             self._check_manifest({"dataset": plan.data.dataset, "length": stream.length, "origins": stream.num_origins})
-        self.ends = self._ends()
+        self.ends = [batches * self.loader.num_updates for batches in self._evaluated_after()]
         return images
 
-    def _ends(self) -> list[int]:
-        """Return the steps after which the encoder is evaluated, ascending; the last one is the end."""
-        loader, whole = self.loader, self.loader.batch_size * self.loader.world_size
-        points = {max(round(loader.num_batches * percent / 100), 1) for percent in self.plan.stream.eval_at}
+    def _of_evaluation(self) -> TaskImages:
+        """Return the labelled data set on which a stream without labels is evaluated; an empty one if there is none."""
+        data = self.plan.evaluation_data
+        return _no_images(self.plan.data.num_tasks) if data is None else data.load(self.plan.size)
+
+    def _bounds(self) -> list[int]:
+        """Return after how many batches each split (or epoch) is through, as near as whole batches come to it."""
+        whole = self.loader.batch_size * self.loader.world_size
+        return [round(bound / whole) - self.loader.warm_up for bound in self.loader.stream.bounds]
+
+    def _evaluated_after(self) -> list[int]:
+        """Return after how many batches the encoder is evaluated, ascending; the last time is the end."""
+        number = self.loader.num_batches
+        points = {max(round(number * percent / 100), 1) for percent in self.plan.stream.eval_at}
         if self.plan.stream.at_bounds:
-            bounds = {round(bound / whole) - loader.warm_up for bound in loader.stream.bounds}
-            points |= {bound for bound in bounds if 0 < bound < loader.num_batches}
-        return [point * loader.num_updates for point in sorted(points)]
+            points |= {bound for bound in self._bounds() if 0 < bound < number}
+        return sorted(points)
+
+    def _record(self, task: int) -> TaskRecord:
+        """Return what is known of the stream after a part: how far it is, and which splits have begun and ended."""
+        batches, number = self.ends[task] // self.loader.num_updates, self.plan.data.num_tasks
+        record = TaskRecord("trained", f"task{task}/final.ckpt", samples=self.loader.position, begun=number)
+        if self.plan.stream.stream == "class":
+            bounds = self._bounds()[:number]
+            record.begun = 1 + sum(bound < batches for bound in bounds[:-1])
+            if self.plan.stream.epochs == 1:
+                record.ended = [split for split, bound in enumerate(bounds) if bound == batches]
+        return record
 
     def _divide(self, ledger: Ledger) -> None:
         if not ledger.path.is_file() or all(record.status == "pending" for record in ledger.tasks):
@@ -105,7 +128,7 @@ class StreamExperiment(Experiment):
         fit(trainer, model, self.loader, last, interruption)
         model.to(plan.training.device)
         agree_on_statistics(model)
-        record = TaskRecord("trained", f"task{task}/final.ckpt", samples=self.loader.position)
+        record = self._record(task)
         if self.writes:
             path = folder / "final.ckpt"
             carried = {"optimizer": trainer.optimizers[0].state_dict(), "loader": self.loader.state_dict()}
@@ -119,6 +142,8 @@ class StreamExperiment(Experiment):
 
     def _begin(self, images: TaskImages, before: Handoff | None) -> SSLMethod:
         model = self._fresh(images)
+        if before is None and self.plan.run.pretrained_model:
+            start_from(model, self.plan.run.pretrained_model, self.plan.backbone)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(self.plan.run.seed, "begin_task", 0))
             model.begin_task(0, None)
@@ -139,13 +164,13 @@ class StreamExperiment(Experiment):
 
     def _after(self, task: int) -> str:
         done = self.ends[task] / self.loader.total_steps
-        return f"After {100 * done:.0f} % of the stream"
+        return f"After {100 * done:.0f} % of the training, mean over all splits"
 
-    def _report(self, ledger: Ledger) -> dict[str, Any]:
-        done = [record for record in ledger.tasks if record.rows]
-        rows = {probe: [record.rows[probe] for record in done] for probe in ledger.random}
-        samples = [record.samples for record in done]
-        results = stream_report.assemble(rows, ledger.random, samples, self._protocol(), len(self.ends))
+    def _report(self, ledger: Ledger) -> Results:
+        done = [record for record in ledger.tasks if record.status == "done"]
+        rows = {probe: [record.rows[probe] for record in done] for probe in ledger.random or ()}
+        along = [row for part in range(len(done)) for row in read_table(self.folder.task(part) / "metrics.csv")]
+        results = stream_report.assemble(rows, ledger.random or {}, _course(done, ledger), along, self._protocol())
         stream_report.write(self.folder.path, results, self.plan.name)
         return results
 
@@ -156,8 +181,18 @@ class StreamExperiment(Experiment):
             "num_updates": self.plan.stream.num_updates,
         }
 
-    def _print(self, results: dict[str, Any]) -> None:
-        stream_report.print_table(results, self.plan.name)
+    def _print(self, results: Results) -> None:
+        stream_report.print_tables(results, self.plan.name)
+
+
+def _course(done: Sequence[TaskRecord], ledger: Ledger) -> Course:
+    ended = {split: number for number, record in enumerate(done) for split in record.ended}
+    return Course(
+        samples=[record.samples for record in done],
+        begun=[record.begun for record in done],
+        ends=[ended.get(split) for split in range(max((record.begun for record in done), default=0))],
+        total=len(ledger.tasks),
+    )
 
 
 def _no_images(num_tasks: int) -> TaskImages:

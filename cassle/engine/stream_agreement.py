@@ -19,7 +19,20 @@ def stream_problems(plan: Plan) -> list[str]:
         stream = plan.stream
         given = {"num_updates": stream.num_updates > 1, "payload": stream.payload, "memory_warm_up": stream.warm_up}
         return [f"--{flag}: is for streams; give --stream class, iid or runs." for flag in given if given[flag]]
-    return [*plan.stream.problems_with(plan.data.dataset), *_of_the_run(plan), *_of_the_choice(plan)]
+    return [
+        *plan.stream.problems_with(plan.data.dataset),
+        *_of_the_source(plan),
+        *_of_the_run(plan),
+        *_of_the_choice(plan),
+    ]
+
+
+def _of_the_source(plan: Plan) -> list[str]:
+    if (plan.data.dataset == "iterator") == (plan.source is not None):
+        return []
+    if plan.source is None:
+        return ["--dataset iterator: the images come from Python; use cassle.Experiment(images=...) there."]
+    return [f"dataset={plan.data.dataset!r}: images= are the data set; leave dataset out."]
 
 
 def _of_the_run(plan: Plan) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,12 @@ def contents(model: pl.LightningModule, batch: Batch) -> dict[str, float]:
 
 def _different(origins: Tensor) -> int:
     return len(origins[origins >= 0].unique())
+
+
+def read_table(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a table as numbers, without the columns that a row leaves empty."""
+    with path.open(newline="") as file:
+        return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
 
 
 def stream_line(row: dict[str, float], loader: StreamLoader) -> str:

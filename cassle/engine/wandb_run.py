@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cassle.evaluation.report import SUMMARY
-
 
 class WandB:
     """Logging to Weights & Biases."""
@@ -74,6 +72,7 @@ class WandBRun:
     def finish(self, results: Mapping[str, Any]) -> None:
         """Put the closing numbers into the summary and end the run."""
         for probe, numbers in results["probes"].items():
-            for name in SUMMARY:
-                self.run.summary[f"{probe}/{name}"] = numbers[name]
+            for name, value in numbers.items():
+                if not isinstance(value, list):  # rows and matrices are in the log
+                    self.run.summary[f"{probe}/{name}"] = value
         self.run.finish()

@@ -1,4 +1,4 @@
-"""The results of a stream: accuracy along it, forgetting, and what the memory held; files, picture, closing table."""
+"""The results of a stream: accuracy along it, forgetting, and what the memory held; files and closing tables."""
 
 from __future__ import annotations
 
@@ -8,114 +8,168 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from cassle.atomic import atomic_write_bytes, atomic_write_text
+from cassle.evaluation.stream_plot import picture
 
 Results = dict[str, Any]
+Rows = Sequence[Sequence[float]]
 SUMMARY = {
     "final_accuracy": "accuracy at the end, mean over the splits",
     "average_along_the_stream": "mean over the evaluations of the accuracy, mean over the splits",
-    "forgetting": "F: mean_i max_p (A[p,i] - A[P,i]), over all splits",
+    "forgetting": "F: mean_i max_p (A[p,i] - A[P,i])",
     "relative_forgetting": "F / best: mean_i max_p (A[p,i] - A[P,i]) / max_p A[p,i]",
+    "forgetting_since_end": "mean_i (A[e_i,i] - A[P,i]), e_i: the end of split i",
+    "relative_forgetting_since_end": "the same, / A[e_i,i]",
 }
+ROWS = 10  # of the printed table along the stream
 
 
-def summary(rows: Sequence[Sequence[float]]) -> dict[str, float | None]:
-    """Return the numbers of one probe; ``rows[p][i]`` is the accuracy (a fraction) on split i at evaluation p."""
+class Course(NamedTuple):
+    """The evaluations of a stream.
+
+    Attributes:
+        samples: that had arrived at each evaluation so far.
+        begun: how many splits had begun at each; of a stream without order, all.
+        ends: for each split, the number of the evaluation at its end; None where there is none.
+        total: evaluations when the stream is over.
+    """
+
+    samples: list[int]
+    begun: list[int]
+    ends: list[int | None]
+    total: int
+
+
+def summary(rows: Rows, begun: Sequence[int], ends: Sequence[int | None]) -> dict[str, Any]:
+    """Return the numbers of one probe.
+
+    Args:
+        rows: ``rows[p][i]``, the accuracy (a fraction) on split i at evaluation p.
+        begun: see ``Course``.
+        ends: see ``Course``.
+    """
     best = [max(column) for column in zip(*rows, strict=True)]
-    lost = [top - last for top, last in zip(best, rows[-1], strict=True)]
+    several = len(rows) > 1
+    since = [since_end(rows, i, end) for i, end in enumerate(ends) if end is not None and end < len(rows) - 1]
     return {
+        "accuracy_so_far": [fmean(row[: max(number, 1)]) for row, number in zip(rows, begun, strict=True)],
         "final_accuracy": fmean(rows[-1]),
         "average_along_the_stream": fmean(map(fmean, rows)),
-        "forgetting": fmean(lost) if len(rows) > 1 else None,
-        "relative_forgetting": fmean(x / top if top else 0.0 for x, top in zip(lost, best, strict=True))
-        if len(rows) > 1
-        else None,
+        "forgetting": fmean(_drops(best, rows[-1])) if several else None,
+        "relative_forgetting": fmean(_drops(best, rows[-1], relative=True)) if several else None,
+        "forgetting_since_end": fmean(split["absolute"][-1] for split in since) if since else None,
+        "relative_forgetting_since_end": fmean(split["relative"][-1] for split in since) if since else None,
+        "forgetting_of_splits": since,
     }
 
 
+def since_end(rows: Rows, split: int, end: int) -> dict[str, Any]:
+    """Return what one split lost since the evaluation at its end, at each later one (Purushwalkam et al. 2022, Sec. 6).
+
+    Their table does not say whether it is absolute or relative to the accuracy at the end, so both are given.
+    """
+    then, later = rows[end][split], [row[split] for row in rows[end + 1 :]]
+    reference = [then] * len(later)
+    return {"split": split, "absolute": _drops(reference, later), "relative": _drops(reference, later, relative=True)}
+
+
+def _drops(before: Sequence[float], after: Sequence[float], *, relative: bool = False) -> list[float]:
+    pairs = zip(before, after, strict=True)
+    return [(a - b) / a if relative and a else 0.0 if relative else a - b for a, b in pairs]
+
+
 def assemble(
-    rows: Mapping[str, Sequence[Sequence[float]]],
+    rows: Mapping[str, Rows],
     random: Mapping[str, Sequence[float]],
-    samples: Sequence[int],
+    course: Course,
+    along: Sequence[Mapping[str, float]],
     protocol: Mapping[str, Any],
-    num_evaluations: int,
 ) -> Results:
-    """Return ``{"protocol", "num_evaluations", "samples", "probes": {name: {"random", "accuracy", ...}}}``.
+    """Return ``{"protocol", "num_evaluations", "samples", "along", "probes": {name: {"random", "accuracy", ...}}}``.
 
     Args:
-        rows: for each probe a row of accuracies per evaluation, one per split.
+        rows: for each probe a row of accuracies per evaluation, one per split; empty without labels.
         random: of the untrained encoder.
-        samples: that had arrived at each evaluation.
-        protocol: how it was evaluated.
-        num_evaluations: how many there are when the stream is over.
+        course: the evaluations.
+        along: the rows of the table along the stream (``metrics.csv`` of all parts).
+        protocol: how it was trained and evaluated.
     """
     probes = {}
     for name, matrix in rows.items():
         own = [list(map(float, row)) for row in matrix]
-        probes[name] = {"random": list(map(float, random[name])), "accuracy": own, **summary(own)}
-    head = {"protocol": dict(protocol), "num_evaluations": num_evaluations, "samples": list(samples)}
-    return {**head, "probes": probes}
+        numbers = summary(own, course.begun, course.ends)
+        probes[name] = {"random": list(map(float, random[name])), "accuracy": own, **numbers}
+    head = {"protocol": dict(protocol), "num_evaluations": course.total, "samples": course.samples}
+    return {**head, "along": [dict(row) for row in along], "probes": probes}
 
 
 def write(folder: Path, results: Results, title: str) -> None:
     """Write results.json, stream.csv and stream.png, each atomically; the same results give the same bytes."""
-    picture = curves_png(results, title)
+    image = picture(results, title)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    splits = len(next(iter(results["probes"].values()))["random"])
-    writer.writerow(["probe", "samples", "mean", *(f"split{i}" for i in range(splits))])
+    splits = max((len(probe["random"]) for probe in results["probes"].values()), default=0)
+    writer.writerow(["probe", "samples", "mean", "so_far", *(f"split{i}" for i in range(splits))])
     for name, probe in results["probes"].items():
-        for samples, row in zip([0, *results["samples"]], [probe["random"], *probe["accuracy"]], strict=False):
-            writer.writerow([name, samples, *(f"{value:.6f}" for value in (fmean(row), *row))])
+        samples = [0, *results["samples"]]
+        so_far = [fmean(probe["random"]), *probe["accuracy_so_far"]]
+        for where, seen, row in zip(samples, so_far, [probe["random"], *probe["accuracy"]], strict=True):
+            writer.writerow([name, where, *(f"{value:.6f}" for value in (fmean(row), seen, *row))])
     atomic_write_text(folder / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
     atomic_write_text(folder / "stream.csv", text.getvalue())
-    atomic_write_bytes(folder / "stream.png", picture)
+    atomic_write_bytes(folder / "stream.png", image)
 
 
-def curves_png(results: Results, title: str) -> bytes:
-    """Draw the accuracy along the stream, a panel per probe: the mean, and each split in a lighter line; percent."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        probes = results["probes"]
-        figure = Figure(figsize=(4 * len(probes), 3.2), dpi=120, layout="constrained")
-        FigureCanvasAgg(figure)
-        figure.suptitle(title, fontsize=11)
-        for axes, (name, probe) in zip(figure.subplots(1, len(probes), squeeze=False)[0], probes.items(), strict=True):
-            rows = [probe["random"], *probe["accuracy"]]
-            x = [0, *results["samples"]][: len(rows)]
-            for split in range(len(rows[0])):
-                axes.plot(x, [100 * row[split] for row in rows], color="#9ecae1", linewidth=1)
-            axes.plot(x, [100 * fmean(row) for row in rows], color="#08519c", marker="o", linewidth=2)
-            axes.set_title(f"{name}: accuracy (%)", fontsize=10)
-            axes.set_xlabel("samples of the stream", fontsize=9)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-        return buffer.getvalue()
-
-
-def print_table(results: Results, title: str) -> None:
-    """Print the accuracy at every evaluation, and the summary, in percent."""
+def print_tables(results: Results, title: str) -> None:
+    """Print what the memory and the batches held along the stream; and, with labels, the accuracies in percent."""
     from rich.console import Console
+
+    tables = [_along(results["along"], title)]
+    if results["probes"]:
+        tables.append(_accuracies(results, title))
+    for table in tables:
+        Console().print(table)
+
+
+def _along(rows: Sequence[Mapping[str, float]], title: str) -> Any:
+    from rich.table import Table
+
+    columns = {
+        "samples": "samples", "skipped": "skipped", "loss": "loss", "in_memory": "in memory",
+        "origins_in_memory": "origins in memory", "origins_in_batch": "origins in batch", "uses_mean": "uses, mean",
+        "uses_max": "uses, most",
+    }  # fmt: skip
+    table = Table(title=f"{title}: along the stream (origin: video, class or folder)")
+    there = [name for name in columns if any(name in row for row in rows)]
+    for name in there:
+        table.add_column(columns[name], justify="right")
+    last = len(rows) - 1
+    for number in sorted({round(last * i / (ROWS - 1)) for i in range(ROWS)}) if rows else ():
+        row = rows[number]
+        table.add_row(*("-" if name not in row else f"{row[name]:.10g}" if _whole(row[name]) else f"{row[name]:.2f}"
+                        for name in there))  # fmt: skip
+    return table
+
+
+def _whole(value: float) -> bool:
+    return float(value).is_integer()
+
+
+def _accuracies(results: Results, title: str) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title)
-    table.add_column("accuracy, mean over the splits (%)")
-    probes = results["probes"]
+    table, probes = Table(title=f"{title}: accuracy (%)"), results["probes"]
+    table.add_column("mean over the splits")
     for name in probes:
         table.add_column(name, justify="right")
     table.add_row("random encoder", *(f"{100 * fmean(p['random']):.1f}" for p in probes.values()))
     for number, samples in enumerate(results["samples"]):
-        table.add_row(
-            f"after {samples} samples", *(f"{100 * fmean(p['accuracy'][number]):.1f}" for p in probes.values())
-        )
+        means = (f"{100 * fmean(p['accuracy'][number]):.1f}" for p in probes.values())
+        table.add_row(f"after {samples} samples", *means)
     for name, words in SUMMARY.items():
-        table.add_row(escape(words), *("-" if p[name] is None else f"{100 * p[name]:.1f}" for p in probes.values()))
-    Console().print(table)
+        if any(p[name] is not None for p in probes.values()):
+            table.add_row(escape(words), *(f"{100 * p[name]:.1f}" for p in probes.values()))
+    return table

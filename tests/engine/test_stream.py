@@ -23,7 +23,7 @@ STEPS = 2 * (1347 // 128)
 
 @pytest.fixture(autouse=True)
 def plain_picture(monkeypatch):
-    monkeypatch.setattr(stream_report, "curves_png", lambda results, title: b"a picture")
+    monkeypatch.setattr(stream_report, "picture", lambda results, title: b"a picture")
 
 
 def outcome(folder, parts=2):
@@ -99,7 +99,7 @@ def test_the_table_says_what_the_memory_holds(tmp_path):
 
 def test_summary():
     rows = [[0.8, 0.2], [0.6, 0.6]]
-    found = stream_report.summary(rows)
+    found = stream_report.summary(rows, [1, 2], [0, 1])
     assert found["final_accuracy"] == pytest.approx(0.6) and found["average_along_the_stream"] == pytest.approx(0.55)
     assert found["forgetting"] == pytest.approx(0.1) and found["relative_forgetting"] == pytest.approx(0.125)
 
