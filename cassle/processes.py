@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,3 +52,14 @@ def any_of_us(flag: bool, device: object) -> bool:
     import torch
 
     return bool(summed(torch.tensor(float(flag), device=device)) > 0) if together() else flag
+
+
+def of_all(item: Any) -> list[Any]:
+    """Return the item of every process, by rank; it is pickled, and every process must call this."""
+    import torch.distributed as dist
+
+    if not together():
+        return [item]
+    items = [None] * dist.get_world_size()
+    dist.all_gather_object(items, item)
+    return items

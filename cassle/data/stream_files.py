@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from cassle.data.streams import Chunk, IndexedStream, gather
 from cassle.data.tree import files_below
 from cassle.errors import ConfigError, DataError
 
-LOOKED_AT = 64  # files of a list that are looked for at the start, evenly spread
+LOOKED_AT = 64  # files that are looked at before anything is trained, evenly spread
 
 
 class FileListStream(IndexedStream):
@@ -36,7 +36,8 @@ class FileListStream(IndexedStream):
 
     Raises:
         ConfigError: a number out of its range.
-        DataError: the list is missing, empty, has a bad line (named by its number), or its files are not there.
+        DataError: the list is missing, empty, has a bad line (named by its number), or its files are not there or do
+            not decode, not one of those that are looked at.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class FileListStream(IndexedStream):
         super().__init__(order(len(self.list)))
 
     def _look(self) -> None:
-        some = self.list.rows(list(range(0, len(self.list), -(-len(self.list) // LOOKED_AT))))
-        if not any((self.root / row.name).is_file() for row in some):
+        some = [self.root / row.name for row in self.list.rows(list(_spread(len(self.list))))]
+        there = [path for path in some if path.is_file()]
+        if not there:
             raise DataError(
-                f"{self.file}: no file of the {len(some)} lines that were looked at is there, e.g. "
-                f"{self.root / some[0].name}. Give the folder that the paths are relative to (now {self.root})."
+                f"{self.file}: no file of the {len(some)} lines that were looked at is there, e.g. {some[0]}. Give the "
+                f"folder that the paths are relative to (now {self.root})."
             )
+        _look_for_an_image(there, self.side, str(self.file))
 
     def read(self, start: int, count: int) -> Chunk:
         """Return the images at stream positions [start, start + count) that decode."""
@@ -89,7 +92,7 @@ class FolderStream(IndexedStream):
 
     Raises:
         ConfigError: a number out of its range.
-        DataError: there is no such folder, or no image in it.
+        DataError: there is no such folder, no image in it, or none that decodes of those that are looked at.
     """
 
     def __init__(
@@ -102,6 +105,8 @@ class FolderStream(IndexedStream):
         self.paths = [path for path in files_below(self.folder) if Path(path).suffix.lower() in EXTENSIONS]
         if not self.paths:
             raise DataError(f"--data_dir {folder}: no images ({', '.join(sorted(EXTENSIONS))}) in it or below.")
+        some = [self.folder / self.paths[i] for i in _spread(len(self.paths))]
+        _look_for_an_image(some, side, f"--data_dir {folder}")
         first = [path.split(os.sep)[0] if os.sep in path else "." for path in self.paths]
         self.origin_names = tuple(dict.fromkeys(first))
         numbers = {name: number for number, name in enumerate(self.origin_names)}
@@ -114,6 +119,28 @@ class FolderStream(IndexedStream):
         index = self.index(start, count)
         paths = [self.folder / self.paths[i] for i in index.tolist()]
         return _decoded(start, paths, torch.full_like(index, -1), self._origins[index], self.side, self.num_workers)
+
+
+def _spread(number: int) -> range:
+    return range(0, number, -(-number // LOOKED_AT))
+
+
+def _look_for_an_image(paths: Sequence[Path], side: int, source: str) -> None:
+    """Decode until the first success.
+
+    Raises:
+        DataError: there is none.
+    """
+    image, reason = torch.empty((3, side, side), dtype=torch.uint8), ""
+    for path in paths:
+        found = decode(path, image, side)
+        if not found:
+            return
+        reason = reason or f"{path}: {found}"
+    raise DataError(
+        f"{source}: not one of the {len(paths)} files that were looked at decodes, e.g. {reason}. Repair them, or give "
+        "others."
+    )
 
 
 def _decoded(start: int, paths: list[Path], targets: Tensor, origins: Tensor, side: int, num_workers: int) -> Chunk:

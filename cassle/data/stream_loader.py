@@ -14,7 +14,10 @@ from cassle.data.batch import Batch
 from cassle.data.recipe import Recipe
 from cassle.data.streams import Chunk, Stream, shard
 from cassle.data.views import ViewMaker
-from cassle.errors import ConfigError, DataError
+from cassle.errors import DataError
+from cassle.processes import of_all
+
+MOST_NAMES = 1000  # of what was skipped; the rest is counted only
 
 
 class StreamLoader:
@@ -31,8 +34,8 @@ class StreamLoader:
         stream: what arrives.
         recipes: one per view.
         batch_size: images that arrive at a time, per process.
+        num_batches: batches of the stream, of all processes together.
         num_updates: K, steps for each batch that arrives.
-        num_batches: batches of the stream, of all processes together; default: as many as are whole in its length.
         warm_up: batches that arrive before the first step, see :meth:`ahead`.
         seed: seed of the run.
         depth: batches that are read ahead.
@@ -41,7 +44,6 @@ class StreamLoader:
         targets: its class ids, (n,), int64.
 
     Raises:
-        ConfigError: the stream has not one whole batch, or no end and no ``num_batches``.
         DataError: while batches are read, a stream of unknown length ends before ``num_batches``.
     """
 
@@ -54,8 +56,8 @@ class StreamLoader:
         *,
         batch_size: int,
         seed: int,
+        num_batches: int,
         num_updates: int = 1,
-        num_batches: int | None = None,
         warm_up: int = 0,
         depth: int = 2,
         rank: int = 0,
@@ -71,11 +73,11 @@ class StreamLoader:
         self.step = 0  # the step that comes next
         self._early: list[Chunk | Tensor] = []  # of the warm-up
         self._source: tuple[int, Iterator] | None = None  # the number of the batch that comes next, and where from
-        self.skipped: list[str] = []  # what did not decode, each name once
+        self.skipped: list[str] = []  # what did not decode, each name once; the first of them
         self.num_skipped = 0
         self._chunk: Chunk | None = None  # with payload, the batch at hand
         self.rank, self.world_size = rank, world_size
-        self.num_batches = self._batches(num_batches)
+        self.num_batches = num_batches
         self.part(0, self.total_steps)
 
     def deal(self, rank: int, world_size: int) -> None:
@@ -83,20 +85,6 @@ class StreamLoader:
         if world_size != self.world_size:
             raise ValueError(f"world_size={world_size}: the loader was made for {self.world_size}.")
         self.rank = rank
-
-    def _batches(self, wanted: int | None) -> int:
-        """Return the number of batches of the stream."""
-        length, whole = self.stream.length, self.batch_size * self.world_size
-        if wanted is None and length is None:
-            raise ConfigError("--stream_length: missing; this stream has no end. Say after how many samples to stop.")
-        there = wanted if length is None else length // whole
-        number = there if wanted is None else min(wanted, there)
-        if number <= self.warm_up:
-            raise ConfigError(
-                f"--batch_size {self.batch_size}: the stream has {length} samples, which is not one batch for "
-                f"{self.world_size} process(es) after {self.warm_up} of warm-up; use a smaller one."
-            )
-        return number
 
     @property
     def total_steps(self) -> int:
@@ -205,7 +193,8 @@ class StreamLoader:
         lost = self.batch_size - len(chunk.positions)
         if lost and turn == 0:
             self.num_skipped += lost
-            self.skipped = list(dict.fromkeys([*self.skipped, *chunk.skipped]))
+            new = [name for name in chunk.skipped if name not in self.skipped]
+            self.skipped += new[: MOST_NAMES - len(self.skipped)]
         if not lost:
             return chunk.positions, chunk.pixels, chunk.targets, chunk.origins
         nothing = torch.full((lost,), -1)
@@ -231,11 +220,16 @@ class StreamLoader:
         return self.pixels[index] if pixels is None else pixels
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position, what was skipped, and with payload the images of the batch at hand."""
+        """Return the position and, of each process, what was skipped and with payload the images of the batch at hand.
+
+        Every process must call this.
+        """
         chunk = None if self._chunk is None else self._chunk._asdict()
-        return {"step": self.step, "skipped": self.skipped, "num_skipped": self.num_skipped, "chunk": chunk}
+        own = {"skipped": self.skipped, "num_skipped": self.num_skipped, "chunk": chunk}
+        return {"step": self.step, "processes": of_all(own)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at a saved position."""
-        self.step, self.skipped, self.num_skipped = state["step"], state["skipped"], state["num_skipped"]
-        self._chunk = None if state["chunk"] is None else Chunk(**state["chunk"])
+        own = state["processes"][self.rank]
+        self.step, self.skipped, self.num_skipped = state["step"], own["skipped"], own["num_skipped"]
+        self._chunk = None if own["chunk"] is None else Chunk(**own["chunk"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from cassle.checks import Count, Positive, Whole, out_of_range
 from cassle.data.iterators import IteratorStream, Source
@@ -140,7 +141,8 @@ class StreamData:
         """
         if images is not None:
             targets = images.train.targets
-            return ArrayStream(images.train.pixels, targets, self._order(images, seed), images.classes)
+            order = self.order(targets, images.split.train, seed)
+            return ArrayStream(images.train.pixels, targets, order, images.classes)
         side, workers = data.storage_size or size, data.num_workers
         order: Callable[[int], Order] = partial(in_order, epochs=self.epochs)
         if self.stream == "iid":
@@ -158,11 +160,10 @@ class StreamData:
             num_workers=workers,
         )  # fmt: skip
 
-    def _order(self, images: TaskImages, seed: int) -> Order:
-        targets = images.train.targets
+    def order(self, targets: Tensor, splits: Sequence[Tensor], seed: int) -> Order:
+        """Return the order of a labelled data set: class ids (n,), and the positions of each task."""
         if self.stream == "runs":
             return class_sequential(targets, run=self.n_cls_samples, seed=seed)
         if self.stream == "iid":
             return iid_order(len(targets), seed=seed, epochs=self.epochs)
-        splits = [torch.as_tensor(part) for part in images.split.train]
-        return class_order(splits * self.epochs, seed=seed)
+        return class_order([torch.as_tensor(part) for part in splits] * self.epochs, seed=seed)

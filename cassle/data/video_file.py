@@ -82,6 +82,17 @@ def _duration(container: Any, stream: Any) -> float:
     return float((max(times) - min(times)) * stream.time_base) * len(packets) / (len(packets) - 1)
 
 
+def decodes(video: Video) -> bool:
+    """Tell whether a frame of a video decodes; stops at the first. A header says nothing of it."""
+    av = av_module()
+    with contextlib.suppress(av.FFmpegError, ValueError), av.open(str(video.path)) as container:
+        for packet in container.demux(container.streams.best("video")):
+            with contextlib.suppress(av.FFmpegError):
+                if any(not frame.is_corrupt for frame in packet.decode()):
+                    return True
+    return False
+
+
 class _Shown(NamedTuple):
     """What is to be seen from a time on (seconds): a frame, or none and why."""
 

@@ -14,10 +14,11 @@ from cassle.data.orders import draw_evenly, group_order, iid_order
 from cassle.data.source import UNDECODABLE, squared
 from cassle.data.streams import Chunk, IndexedStream
 from cassle.data.tree import files_below
-from cassle.data.video_file import Reader, Video, av_module, look, reason_of, upright
+from cassle.data.video_file import Reader, Video, av_module, decodes, look, reason_of, upright
 from cassle.errors import ConfigError, DataError
 from cassle.randomness import generator
 
+LOOKED_AT = 64  # videos in which a frame is looked for before anything is trained, evenly spread
 Found = dict[int, "Tensor | str"]  # by number of the frame: its pixels (3, side, side), or why there are none
 
 
@@ -43,7 +44,7 @@ class VideoStream(IndexedStream):
 
     Raises:
         ConfigError: a setting that cannot be, or PyAV is not installed.
-        DataError: there is no such folder, or no video in it.
+        DataError: there is no such folder, no video in it, or no frame that decodes in those that are looked at.
     """
 
     def __init__(
@@ -88,6 +89,12 @@ class VideoStream(IndexedStream):
         if not self.videos:
             why = "\n  ".join(["", *self.skipped_at_start[:5]]) if names else " It is empty."
             raise DataError(f"--data_dir {self.folder}: no video that opens, in it or below.{why}")
+        some = self.videos[:: -(-len(self.videos) // LOOKED_AT)]
+        if not any(map(decodes, some)):
+            raise DataError(
+                f"--data_dir {self.folder}: no frame decodes in any of the {len(some)} videos that were looked at, "
+                f"e.g. {some[0].path}. Repair them, or give others."
+            )
 
     def _look(self, name: str) -> Video | str:
         try:

@@ -31,7 +31,7 @@ def describe(plan: Plan, *, warnings: Sequence[str] = (), say: Callable[[str], o
     plan.data.look_only()
     say("# Configuration")
     say(yaml.safe_dump(plan.config(), sort_keys=False).rstrip())
-    counts = _tasks(plan, say)
+    counts = _stream(plan, say) if plan.is_stream else _tasks(plan, say)
     model = plan.build_model()
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     backbone = sum(p.numel() for p in model.backbone.parameters())
@@ -68,11 +68,33 @@ def _tasks(plan: Plan, say: Callable[[str], object]) -> list[int] | None:
     return counts
 
 
+def _stream(plan: Plan, say: Callable[[str], object]) -> list[int] | None:
+    """Print the course of a stream; return the images of all its steps, None when they are not known."""
+    data, training, stream = plan.data, plan.training, plan.stream
+    say(f"\n# Stream ({data.dataset}, order {'as it comes' if stream.stream == 'none' else stream.stream})")
+    if data.dataset == "iterator":
+        say("the images come from Python, so nothing is known of them")
+        return None
+    try:
+        table = plan.timetable()
+    except CassleError:
+        say("the data is not on this machine, so its length is unknown")
+        return None
+    whole = training.images_per_step
+    say(f"{table.num_samples} samples arrive, {whole} at a time; {table.num_updates} steps for each batch")
+    if table.warm_up:
+        say(f"{table.warm_up * whole} samples arrive before the first step")
+    places = ", ".join(f"{batches * table.num_updates}" for batches in table.evaluations)
+    say(f"{table.total_steps} steps; evaluated after steps {places}")
+    return [table.total_steps * whole]
+
+
 def _estimate(plan: Plan, model: SSLMethod, counts: list[int] | None, say: Callable[[str], object]) -> None:
     state = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     optimizer = sum(4 * p.numel() for p in model.parameters() if p.requires_grad)
     factor = 2 if plan.distiller else 1  # from task 1 on the teacher lies in the checkpoint too
-    disk = plan.data.num_tasks * factor * state + factor * state + optimizer
+    kept = len(plan.timetable().evaluations) if plan.is_stream and counts else plan.data.num_tasks
+    disk = kept * factor * state + factor * state + optimizer
     say(f"\n# Estimate\ndisk: {disk / 1e6:.0f} MB")
     if counts is None:
         say("time: unknown without the data")

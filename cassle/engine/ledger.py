@@ -25,6 +25,7 @@ class TaskRecord:
         samples: of a stream, how many had arrived.
         begun: of a stream, how many of its splits had begun.
         ended: of a stream, the splits that ended here.
+        skipped: of a stream, what did not decode, as "name: reason".
     """
 
     status: Literal["pending", "trained", "done"] = "pending"
@@ -34,6 +35,7 @@ class TaskRecord:
     samples: int | None = None
     begun: int | None = None
     ended: list[int] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
 
 class Ledger:

@@ -11,6 +11,7 @@ import torch
 
 from cassle.data.iterators import Source
 from cassle.data.module import TaskData, TaskImages, available_memory
+from cassle.data.orders import Order
 from cassle.data.recipe import Augmentation, Recipe
 from cassle.data.stream_settings import STREAMED, StreamData
 from cassle.data.streams import Stream
@@ -21,6 +22,7 @@ from cassle.engine.foreign import is_upstream
 from cassle.engine.pretrained import start_from
 from cassle.engine.run import Run
 from cassle.engine.settings import canonical_names, plain
+from cassle.engine.timetable import Timetable
 from cassle.engine.trainer import Training
 from cassle.engine.wandb_run import WandB
 from cassle.errors import CassleError, CheckpointError, ConfigError
@@ -168,6 +170,25 @@ class Plan:
                 model.memory = memory(model.mem_size, model.stored_dim, shape, **own)
         return model.to(memory_format=torch.channels_last) if self.training.channels_last else model
 
+    def timetable(self) -> Timetable:
+        """Return the course of a stream, without its pixels.
+
+        Raises:
+            ConfigError: the stream is too short, or has no end.
+            DataError: files are missing or damaged.
+        """
+        if self.streamed:
+            return self.timetable_of(self.open_stream(None))
+        first, split = self.data.parts()[0], self.data.split()
+        return self.timetable_of(self.stream.order(first.source.targets, split.train, self.run.seed))
+
+    def timetable_of(self, stream: Stream | Order) -> Timetable:
+        """Return the course of a run over this stream."""
+        whole = self.training.batch_size * self.training.processes
+        return Timetable(
+            self.stream, length=stream.length, bounds=stream.bounds, whole=whole, num_splits=self.data.num_tasks
+        )
+
     def open_stream(self, images: TaskImages | None) -> Stream:
         """Return the stream of the run: over loaded images, or over files."""
         return self.stream.open(self.data, images, size=self.size, seed=self.run.seed, source=self.source)
@@ -198,11 +219,10 @@ class Plan:
         elif checkpoint is not None:
             problems += self._unfit_weights(checkpoint)
         try:
-            if self.streamed:
-                self.open_stream(None)
+            if self.is_stream:
+                self.timetable()
             else:
-                split = self.data.split()
-                problems += [] if self.is_stream else self._batch_problems(len(part) for part in split.train)
+                problems += self._batch_problems(len(part) for part in self.data.split().train)
             for data in (self.evaluation_data, None if self.streamed else self.data):
                 if data is not None:
                     data.check_memory(self.size, available_memory())

@@ -53,19 +53,18 @@ class StreamExperiment(Experiment):
         stream = plan.open_stream(None if plan.streamed else images)
         for line in stream.skipped_at_start:
             self.say(f"Skipped a file: {line}")
-        whole = training.batch_size * training.processes
         index_mode = not (plan.streamed or plan.stream.payload)
+        self.timetable = plan.timetable_of(stream)
         self.loader = StreamLoader(
             stream, plan.recipes, batch_size=training.batch_size, seed=plan.run.seed,
-            num_updates=plan.stream.num_updates, warm_up=-(-plan.stream.warm_up // whole),
-            num_batches=None if plan.stream.length is None else plan.stream.length // whole,
-            depth=plan.stream.prefetch, world_size=training.processes, device=training.device,
+            num_updates=plan.stream.num_updates, num_batches=self.timetable.num_batches, warm_up=self.timetable.warm_up,
+            depth=plan.stream.prefetch, rank=training.rank, world_size=training.processes, device=training.device,
             pixels=images.train.pixels.to(training.device) if index_mode else None,
             targets=images.train.targets.to(training.device) if index_mode else None,
         )  # fmt: skip
         if plan.streamed and self.writes:
             self._check_manifest({"dataset": plan.data.dataset, "length": stream.length, "origins": stream.num_origins})
-        self.ends = [batches * self.loader.num_updates for batches in self._evaluated_after()]
+        self.ends = [batches * self.loader.num_updates for batches in self.timetable.evaluations]
         return images
 
     def _of_evaluation(self) -> TaskImages:
@@ -73,29 +72,13 @@ class StreamExperiment(Experiment):
         data = self.plan.evaluation_data
         return _no_images(self.plan.data.num_tasks) if data is None else data.load(self.plan.size)
 
-    def _bounds(self) -> list[int]:
-        """Return after how many batches each split (or epoch) is through, as near as whole batches come to it."""
-        whole = self.loader.batch_size * self.loader.world_size
-        return [round(bound / whole) - self.loader.warm_up for bound in self.loader.stream.bounds]
-
-    def _evaluated_after(self) -> list[int]:
-        """Return after how many batches the encoder is evaluated, ascending; the last time is the end."""
-        number = self.loader.num_batches
-        points = {max(round(number * percent / 100), 1) for percent in self.plan.stream.eval_at}
-        if self.plan.stream.at_bounds:
-            points |= {bound for bound in self._bounds() if 0 < bound < number}
-        return sorted(points)
-
-    def _record(self, task: int) -> TaskRecord:
-        """Return what is known of the stream after a part: how far it is, and which splits have begun and ended."""
-        batches, number = self.ends[task] // self.loader.num_updates, self.plan.data.num_tasks
-        record = TaskRecord("trained", f"task{task}/final.ckpt", samples=self.loader.position, begun=number)
-        if self.plan.stream.stream == "class":
-            bounds = self._bounds()[:number]
-            record.begun = 1 + sum(bound < batches for bound in bounds[:-1])
-            if self.plan.stream.epochs == 1:
-                record.ended = [split for split, bound in enumerate(bounds) if bound == batches]
-        return record
+    def _record(self, task: int, table: StreamTable) -> TaskRecord:
+        """Return what is known of the stream after a part."""
+        batches = self.timetable.evaluations[task]
+        return TaskRecord(
+            "trained", f"task{task}/final.ckpt", samples=self.loader.position, begun=self.timetable.begun(batches),
+            ended=self.timetable.ended(batches), skipped=table.skipped,
+        )  # fmt: skip
 
     def _divide(self, ledger: Ledger) -> None:
         if not ledger.path.is_file() or all(record.status == "pending" for record in ledger.tasks):
@@ -117,8 +100,9 @@ class StreamExperiment(Experiment):
         self.loader.part(self.ends[task - 1] if task else 0, self.ends[task])
         model = self._begin(images, before)
         table = StreamTable(
-            folder / "metrics.csv", task, lambda row: self._tell(row, run), self.loader,
+            folder / "metrics.csv", task, lambda row: self._tell(row, run), self.loader, self.say,
             every=max(self.loader.total_steps // ROWS, 1), first=self.writes,
+            skipped=ledger.tasks[task - 1].skipped if task else (),
         )  # fmt: skip
         last = folder / "last.ckpt"
         checkpointing = Checkpointing(last, self.loader, 1, plan.training.checkpoint_minutes, interruption)
@@ -128,10 +112,10 @@ class StreamExperiment(Experiment):
         fit(trainer, model, self.loader, last, interruption)
         model.to(plan.training.device)
         agree_on_statistics(model)
-        record = self._record(task)
+        record = self._record(task, table)
+        carried = {"optimizer": trainer.optimizers[0].state_dict(), "loader": self.loader.state_dict()}
         if self.writes:
             path = folder / "final.ckpt"
-            carried = {"optimizer": trainer.optimizers[0].state_dict(), "loader": self.loader.state_dict()}
             record.digest = handoff.write(path, plan, task, model, {}, carried)
             atomic_write_text(self.folder.path / "last_checkpoint.txt", f"{path}\n{self.folder.config_file}\n")
         ledger.tasks[task] = record
@@ -170,7 +154,10 @@ class StreamExperiment(Experiment):
         done = [record for record in ledger.tasks if record.status == "done"]
         rows = {probe: [record.rows[probe] for record in done] for probe in ledger.random or ()}
         along = [row for part in range(len(done)) for row in read_table(self.folder.task(part) / "metrics.csv")]
-        results = stream_report.assemble(rows, ledger.random or {}, _course(done, ledger), along, self._protocol())
+        skipped = list(dict.fromkeys(name for record in done for name in record.skipped))
+        results = stream_report.assemble(
+            rows, ledger.random or {}, _course(done, ledger), along, skipped, self._protocol()
+        )
         stream_report.write(self.folder.path, results, self.plan.name)
         return results
 

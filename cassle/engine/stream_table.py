@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from cassle.data.batch import Batch
 from cassle.data.stream_loader import StreamLoader
 from cassle.engine.callbacks import MetricsTable
+from cassle.processes import of_all, summed
 
 
 class StreamTable(MetricsTable):
@@ -27,7 +28,9 @@ class StreamTable(MetricsTable):
         part: number of the part.
         on_row: as in ``MetricsTable``.
         loader: of the stream.
+        say: takes a line for every file that is skipped.
         every: steps between rows.
+        skipped: what was skipped in earlier parts.
         first: whether this is the first process.
     """
 
@@ -37,12 +40,16 @@ class StreamTable(MetricsTable):
         part: int,
         on_row: Callable[[dict[str, float]], None],
         loader: StreamLoader,
+        say: Callable[[str], object],
         *,
         every: int,
+        skipped: Sequence[str] = (),
         first: bool = True,
     ) -> None:
         super().__init__(path, part, on_row, first=first)
-        self.loader, self.every = loader, every
+        self.loader, self.say, self.every = loader, say, every
+        self.skipped = list(skipped)  # what did not decode, of all processes
+        self._num_skipped = 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -53,8 +60,20 @@ class StreamTable(MetricsTable):
         if step % self.every and step != self.loader.stop:
             return
         about = {"part": self.task, "step": step, "samples": self.loader.position}
-        self.extra |= {"skipped": self.loader.num_skipped, **contents(model, batch)}
+        self._look_for_skipped(model)
+        self.extra |= {"skipped": self._num_skipped, **contents(model, batch)}
         self.close_row(trainer, about)
+
+    def _look_for_skipped(self, model: pl.LightningModule) -> None:
+        number = int(summed(torch.tensor(float(self.loader.num_skipped), device=model.device)))
+        if number == self._num_skipped:
+            return
+        self._num_skipped = number
+        names = dict.fromkeys(name for names in of_all(self.loader.skipped) for name in names)
+        for name in names:
+            if name not in self.skipped:
+                self.say(f"Skipped what does not decode: {name}")
+        self.skipped = list(names)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         """Do nothing: the last step of the part has closed its row."""

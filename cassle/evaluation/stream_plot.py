@@ -34,7 +34,6 @@ def picture(results: Mapping[str, Any], title: str) -> bytes:
         grid = figure.subplots(lines, columns, squeeze=False).flat
         for axes, draw in zip(grid, panels, strict=False):
             draw(axes)
-            axes.set_xlabel("samples of the stream", fontsize=9)
             axes.set_xlim(left=0)
         for axes in list(figure.axes)[len(panels) :]:
             axes.set_axis_off()
@@ -52,16 +51,18 @@ def _panels(results: Mapping[str, Any]) -> list[Callable[[Axes], None]]:
                 axes.plot(x, [100 * row[split] for row in rows], color=LIGHT, linewidth=1)
             axes.plot(x, [100 * fmean(row) for row in rows], color=DARK, marker="o", linewidth=2)
             axes.set_title(f"{name}: accuracy (%)", fontsize=10)
+            axes.set_xlabel("samples of the stream", fontsize=9)
 
         return draw
 
     def lines(title: str, names: Mapping[str, str]) -> Callable[[Axes], None]:
         def draw(axes: Axes) -> None:
             for (name, label), colour in zip(names.items(), (DARK, OTHER), strict=False):
-                found = [(row["samples"], row[name]) for row in results["along"] if name in row]
+                found = [(row["step"], row[name]) for row in results["along"] if name in row]
                 if found:
                     axes.plot(*zip(*found, strict=True), color=colour, label=label, linewidth=2)
             axes.set_title(title, fontsize=10)
+            axes.set_xlabel("optimizer steps", fontsize=9)
             axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
             if len(names) > 1:
                 axes.legend(fontsize=8)

@@ -85,15 +85,17 @@ def assemble(
     random: Mapping[str, Sequence[float]],
     course: Course,
     along: Sequence[Mapping[str, float]],
+    skipped: Sequence[str],
     protocol: Mapping[str, Any],
 ) -> Results:
-    """Return ``{"protocol", "num_evaluations", "samples", "along", "probes": {name: {"random", "accuracy", ...}}}``.
+    """Return ``{"protocol", "num_evaluations", "samples", "skipped", "along", "probes": {name: {"random", ...}}}``.
 
     Args:
         rows: for each probe a row of accuracies per evaluation, one per split; empty without labels.
         random: of the untrained encoder.
         course: the evaluations.
         along: the rows of the table along the stream (``metrics.csv`` of all parts).
+        skipped: what did not decode.
         protocol: how it was trained and evaluated.
     """
     probes = {}
@@ -102,7 +104,7 @@ def assemble(
         numbers = summary(own, course.begun, course.ends)
         probes[name] = {"random": list(map(float, random[name])), "accuracy": own, **numbers}
     head = {"protocol": dict(protocol), "num_evaluations": course.total, "samples": course.samples}
-    return {**head, "along": [dict(row) for row in along], "probes": probes}
+    return {**head, "skipped": list(skipped), "along": [dict(row) for row in along], "probes": probes}
 
 
 def write(folder: Path, results: Results, title: str) -> None:

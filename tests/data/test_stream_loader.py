@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from cassle.data.orders import class_sequential, in_order
+from cassle.data.orders import class_sequential
 from cassle.data.recipe import Recipe
 from cassle.data.stream_loader import StreamLoader
 from cassle.data.streams import ArrayStream, Chunk, Stream
-from cassle.errors import ConfigError
+from cassle.errors import DataError
 
 PIXELS = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.arange(40) // 10
@@ -32,7 +32,8 @@ class Holes(Stream):
 
 def loader(stream=None, **settings):
     settings = {"batch_size": 4, "seed": 3, **settings}
-    return StreamLoader(stream or Holes(), RECIPES, **settings)
+    whole = 40 // settings["batch_size"] // settings.get("world_size", 1)
+    return StreamLoader(stream or Holes(), RECIPES, **{"num_batches": whole, **settings})
 
 
 def test_every_sample_arrives_once_and_is_seen_k_times():
@@ -117,9 +118,7 @@ def test_position():
     assert positions == [4 * (step // 2 + 1) for step in range(20)]
 
 
-def test_an_endless_stream_needs_a_length():
-    endless = ArrayStream(PIXELS, TARGETS, in_order(40, epochs=None))
-    with pytest.raises(ConfigError, match="--stream_length: missing"):
-        loader(endless, pixels=PIXELS)
-    with pytest.raises(ConfigError, match="--batch_size 50: the stream has 40 samples"):
-        loader(batch_size=50)
+def test_a_stream_that_ends_early_says_so():
+    made = loader(num_batches=12)
+    with pytest.raises(DataError, match="the stream ended after 40 samples, and 12 batches of 4 were planned"):
+        list(made)
