@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -53,34 +53,31 @@ class _Fixed(Order):
         return self._order, position
 
 
-class _Shuffled(Order):
-    def __init__(self, num_samples: int, epochs: int | None, seed: int, shuffle: bool) -> None:
-        self.num_samples, self.seed, self.shuffle = num_samples, seed, shuffle
+class _Epochs(Order):
+    """All samples once in every epoch: ``made(epoch)`` is the order of one, (n,) int64."""
+
+    def __init__(self, num_samples: int, epochs: int | None, made: Callable[[int], Tensor]) -> None:
+        self.num_samples, self.made = num_samples, made
         self.length = None if epochs is None else num_samples * epochs
         self.bounds = () if epochs is None else tuple(num_samples * (e + 1) for e in range(epochs))
-        self._known: tuple[int, Tensor] = (-1, torch.empty(0))  # the permutation of one epoch
+        self._known: tuple[int, Tensor] = (-1, torch.empty(0))
 
     def _block(self, position: int) -> tuple[Tensor, int]:
         epoch, place = divmod(position, self.num_samples)
-        if not self.shuffle:
-            size = min(self.num_samples - place, 65_536)  # what is asked for at a time, not the whole data set
-            return torch.arange(place, place + size), 0
         known = self._known
         if known[0] != epoch:
-            draws = generator(self.seed, "stream order", epoch)
-            known = self._known = epoch, torch.randperm(self.num_samples, generator=draws)
+            known = self._known = epoch, self.made(epoch)
         return known[1], place
 
 
-class _ClassRuns(Order):
-    def __init__(self, members: list[Tensor], run: int, seed: int) -> None:
-        self.members, self.run, self.seed = members, run, seed
+class _InOrder(_Epochs):
+    def __init__(self, num_samples: int, epochs: int | None) -> None:
+        super().__init__(num_samples, epochs, torch.arange)
 
     def _block(self, position: int) -> tuple[Tensor, int]:
-        number, place = divmod(position, self.run)
-        draws = generator(self.seed, "class run", number)
-        members = self.members[int(torch.randint(len(self.members), (1,), generator=draws))]
-        return members[draw_evenly(self.run, len(members), draws)], place
+        place = position % self.num_samples
+        size = min(self.num_samples - place, 65_536)  # what is asked for at a time, not the whole data set
+        return torch.arange(place, place + size), 0
 
 
 class _Groups(Order):
@@ -115,7 +112,7 @@ def in_order(num_samples: int, *, epochs: int | None = 1) -> Order:
     Raises:
         ConfigError: ``epochs`` is below 1, or there are no samples.
     """
-    return _Shuffled(*_counted(num_samples, epochs), seed=0, shuffle=False)
+    return _InOrder(*_counted(num_samples, epochs))
 
 
 def iid_order(num_samples: int, *, seed: int, epochs: int | None = 1) -> Order:
@@ -124,7 +121,11 @@ def iid_order(num_samples: int, *, seed: int, epochs: int | None = 1) -> Order:
     Raises:
         ConfigError: ``epochs`` is below 1, or there are no samples.
     """
-    return _Shuffled(*_counted(num_samples, epochs), seed=seed, shuffle=True)
+
+    def made(epoch: int) -> Tensor:
+        return torch.randperm(num_samples, generator=generator(seed, "stream order", epoch))
+
+    return _Epochs(*_counted(num_samples, epochs), made)
 
 
 def group_order(sizes: Tensor, *, seed: int, epochs: int | None = 1) -> Order:
@@ -166,27 +167,36 @@ def class_order(splits: Sequence[Tensor], *, seed: int, targets: Tensor | None =
     return _Fixed(parts)
 
 
-def class_sequential(targets: Tensor, *, run: int, seed: int) -> Order:
-    """Return ``run`` random images of a random class, then of a class drawn anew, and so on without end.
+def class_sequential(targets: Tensor, *, run: int, seed: int, epochs: int | None = 1) -> Order:
+    """Return ``run`` random images of a random class, then as many of another, until each image has come once.
 
-    Every run is drawn by itself, so one run in as many as there are classes continues the class before it. Inside a
-    run no image comes twice before all of its class did. Samples without a label (-1) never come.
+    The last run of a class is shorter where its images do not fill it. Samples without a label (-1) never come.
 
     Args:
         targets: class ids (n,), int64, -1 without a label.
         run: images of a run.
-        seed: of the classes and of the images of every run.
+        seed: of the runs and their order, other ones in every epoch.
+        epochs: how often all images come; None: without end.
 
     Raises:
-        ConfigError: no sample has a label, or ``run`` is below 1.
+        ConfigError: no sample has a label, or ``run`` or ``epochs`` is below 1.
     """
     targets = targets.cpu()
-    classes = targets[targets >= 0].unique().tolist()
+    labelled = (targets >= 0).nonzero().flatten()
     if run < 1:
-        raise ConfigError(f"run {run}: images of a class in a row; must be at least 1.")
-    if not classes:
-        raise ConfigError("A class-sequential stream needs labels, and no sample has one; use an i.i.d. order.")
-    return _ClassRuns([(targets == label).nonzero().flatten() for label in classes], run, seed)
+        raise ConfigError(f"--n_cls_samples {run}: images of a class in a row; must be at least 1.")
+    if not len(labelled):
+        raise ConfigError("--stream runs: needs labels, and no sample has one; use an i.i.d. order.")
+
+    def made(epoch: int) -> Tensor:
+        draws = generator(seed, "class runs", epoch)
+        order = labelled[torch.randperm(len(labelled), generator=draws)]
+        order = order[targets[order].argsort(stable=True)]
+        sizes = targets[order].unique_consecutive(return_counts=True)[1].tolist()
+        runs = [part for members in order.split(sizes) for part in members.split(run)]
+        return torch.cat([runs[number] for number in torch.randperm(len(runs), generator=draws).tolist()])
+
+    return _Epochs(*_counted(len(labelled), epochs), made)
 
 
 def _counted(num_samples: int, epochs: int | None) -> tuple[int, int | None]:

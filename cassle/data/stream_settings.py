@@ -50,7 +50,7 @@ class StreamData:
 
         Args:
             stream: none = tasks with epochs; class = the classes of one task after those of another; iid = shuffled;
-                runs = n_cls_samples images of a random class, then of another, without end; order = as the samples lie
+                runs = n_cls_samples images of a random class, then of another; order = as the samples lie
                 (files, frames, videos one after the other).
             num_updates: K, optimizer steps for every batch that arrives (--mb_passes is the same flag).
             stream_epochs: how often the stream comes; 1 = a single pass.
@@ -163,7 +163,7 @@ class StreamData:
     def order(self, targets: Tensor, splits: Sequence[Tensor], seed: int) -> Order:
         """Return the order of a labelled data set: class ids (n,), and the positions of each task."""
         if self.stream == "runs":
-            return class_sequential(targets, run=self.n_cls_samples, seed=seed)
+            return class_sequential(targets, run=self.n_cls_samples, seed=seed, epochs=self.epochs)
         if self.stream == "iid":
             return iid_order(len(targets), seed=seed, epochs=self.epochs)
         return class_order([torch.as_tensor(part) for part in splits] * self.epochs, seed=seed)

@@ -81,8 +81,8 @@ def test_what_does_not_decode_is_counted_and_replaced_by_copies_that_no_memory_t
 
 
 def test_index_mode_looks_images_up():
-    stream = ArrayStream(PIXELS, TARGETS, class_sequential(TARGETS, run=4, seed=0))
-    made = loader(stream, pixels=PIXELS, targets=TARGETS, num_batches=5)
+    stream = ArrayStream(PIXELS, TARGETS, class_sequential(TARGETS, run=5, seed=0))
+    made = loader(stream, pixels=PIXELS, targets=TARGETS, batch_size=5, num_batches=5)
     batches = list(made)
     assert len(batches) == 5 and all(len(b.targets.unique()) == 1 and b.pixels is None for b in batches)
     index = torch.tensor([5, 6])

@@ -22,7 +22,7 @@ ORDERS = {
     "iid": lambda: iid_order(24, seed=1, epochs=3),
     "class": lambda: class_order(SPLITS.train, seed=1),
     "classes in splits": lambda: class_order(SPLITS.train, seed=1, targets=TARGETS),
-    "class_sequential": lambda: class_sequential(TARGETS, run=5, seed=1),
+    "class_sequential": lambda: class_sequential(TARGETS, run=4, seed=1, epochs=3),
     "groups": lambda: group_order(torch.tensor([3, 1, 4, 16]), seed=1, epochs=3),
 }
 
@@ -52,7 +52,7 @@ def test_any_cut_into_chunks_reads_the_same(name, counts, start):
     assert torch.equal(whole.pixels[:, 0, 0, 0].long(), stream.index(start, sum(counts)))
 
 
-@pytest.mark.parametrize("name", ["in_order", "iid", "groups"])
+@pytest.mark.parametrize("name", ["in_order", "iid", "groups", "class_sequential"])
 def test_every_epoch_has_every_sample_once_in_another_order(name):
     order = order_of(name)
     epochs = [order[e : e + 24] for e in (0, 24, 48)]
@@ -88,12 +88,14 @@ def test_class_order_follows_the_splits():
 
 
 def test_runs_of_a_class():
-    runs = torch.tensor(order_of("class_sequential", 0, 500)).view(100, 5)
-    assert all(len(TARGETS[run].unique()) == 1 and len(run.unique()) == 5 for run in runs)
-    classes = TARGETS[runs[:, 0]]
-    assert set(classes.tolist()) == {0, 1, 2, 3} and (classes.bincount() > 10).all()
-    long = class_sequential(torch.tensor([-1, 7, -1, 7]), run=5, seed=0).index(0, 5)
-    assert sorted(long.tolist()) in ([1, 1, 1, 3, 3], [1, 1, 3, 3, 3])
+    order = class_sequential(torch.cat([TARGETS, torch.tensor([-1, -1])]), run=2, seed=1)
+    runs = order.index(0, 100).view(12, 2)
+    assert order.length == 24 and runs.unique().tolist() == list(range(24))
+    assert all(len(TARGETS[run].unique()) == 1 for run in runs)
+    assert (TARGETS[runs[1:, 0]] != TARGETS[runs[:-1, 0]]).sum() > 5
+    odd = class_sequential(TARGETS, run=4, seed=1).index(0, 24)  # six of a class: runs of four and of two
+    lengths = TARGETS[odd].unique_consecutive(return_counts=True)[1]
+    assert sorted(odd.tolist()) == list(range(24)) and set(lengths.tolist()) <= {2, 4, 6, 8, 10}
 
 
 def test_a_chunk_of_a_data_set():
@@ -112,7 +114,7 @@ def test_a_chunk_of_a_data_set():
         (lambda: in_order(0), "no samples"),
         (lambda: class_order([], seed=0), "no samples"),
         (lambda: class_sequential(torch.tensor([-1, -1]), run=5, seed=0), "needs labels"),
-        (lambda: class_sequential(TARGETS, run=0, seed=0), "run 0"),
+        (lambda: class_sequential(TARGETS, run=0, seed=0), "--n_cls_samples 0"),
         (lambda: IteratorStream(5, side=2), "source int"),
         (lambda: IteratorStream([], side=0), "--side 0"),
     ],
