@@ -102,6 +102,8 @@ class StreamData:
             problems.append("--stream_file: missing; --dataset list needs it.")
         if dataset not in STREAMED and self.eval_dataset is not None:
             problems.append(f"--eval_dataset {self.eval_dataset}: {dataset} is evaluated with its own labels.")
+        if self.eval_dataset in STREAMED:
+            problems.append(f"--eval_dataset {self.eval_dataset}: has no labels; give one of tasks, e.g. cifar10.")
         if self.eval_data_dir is not None and self.eval_dataset is None:
             problems.append(f"--eval_data_dir {self.eval_data_dir}: give --eval_dataset too, e.g. cifar10 or custom.")
         return problems

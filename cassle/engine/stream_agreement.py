@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cassle.data.stream_settings import StreamData
 from cassle.methods import METHODS
 from cassle.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from cassle.engine.plan import Plan
 
+#: settings that only some streams have, and when
+BELONGING: dict[str, tuple[tuple[str, ...], Callable[[Plan], bool]]] = {
+    "--stream runs": (("n_cls_samples",), lambda plan: plan.stream.stream == "runs"),
+    "--dataset list": (("stream_file", "subsample"), lambda plan: plan.data.dataset == "list"),
+    "--dataset video": (("fps", "n_seq_samples", "seq_sampling"), lambda plan: plan.data.dataset == "video"),
+}
+
 
 def stream_problems(plan: Plan) -> list[str]:
     """Return what does not go together, one sentence each; a component that could not be built is None."""
     if any(part is None for part in (plan.data, plan.stream, plan.training, plan.run, plan.online)):
         return []
+    if problems := _of_the_source(plan):
+        return problems
+    given = _given(plan)
     if not plan.is_stream:
-        stream = plan.stream
-        given = {"num_updates": stream.num_updates > 1, "payload": stream.payload, "memory_warm_up": stream.warm_up}
-        return [f"--{flag}: is for streams; give --stream class, iid or runs." for flag in given if given[flag]]
-    return [
-        *plan.stream.problems_with(plan.data.dataset),
-        *_of_the_source(plan),
-        *_of_the_run(plan),
-        *_of_the_choice(plan),
+        return [f"--{flag}: is for streams; give --stream class, iid or runs." for flag in given]
+    misplaced = [
+        f"--{flag} {plan.values[flag]}: is for {where}; leave it out."
+        for where, (flags, holds) in BELONGING.items()
+        for flag in flags
+        if flag in given and not holds(plan)
     ]
+    return [*plan.stream.problems_with(plan.data.dataset), *misplaced, *_of_the_run(plan), *_of_the_choice(plan)]
+
+
+def _given(plan: Plan) -> list[str]:
+    """Return the settings of streams that are not at their defaults."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(StreamData).parameters.items()}
+    return [name for name, default in defaults.items() if name != "stream" and plan.values[name] != default]
 
 
 def _of_the_source(plan: Plan) -> list[str]:

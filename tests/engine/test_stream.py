@@ -97,13 +97,6 @@ def test_the_table_says_what_the_memory_holds(tmp_path):
     assert set(results["probes"]["knn"]) >= {"forgetting", "relative_forgetting", "average_along_the_stream"}
 
 
-def test_summary():
-    rows = [[0.8, 0.2], [0.6, 0.6]]
-    found = stream_report.summary(rows, [1, 2], [0, 1])
-    assert found["final_accuracy"] == pytest.approx(0.6) and found["average_along_the_stream"] == pytest.approx(0.55)
-    assert found["forgetting"] == pytest.approx(0.1) and found["relative_forgetting"] == pytest.approx(0.125)
-
-
 @pytest.mark.parametrize(
     "settings, words",
     [
@@ -117,6 +110,9 @@ def test_summary():
         ({"num_updates": 0}, "--num_updates 0: must be at least 1"),
         ({"accumulate_grad_batches": 2}, "--accumulate_grad_batches 2: not with a stream"),
         ({"stream": "none"}, "--num_updates: is for streams"),
+        ({"stream": "none", "eval_at": [50]}, "--eval_at: is for streams"),
+        ({"fps": 4}, "--fps 4.0: is for --dataset video"),
+        ({"n_cls_samples": 4}, "--n_cls_samples 4: is for --stream runs"),
         ({"strategy": "er", "mem_size": 8}, "--mem_size 8: every step draws"),
         ({"dataset": "list", "stream": "order", "data_dir": "."}, "--stream_file: missing"),
         ({"dataset": "video", "stream": "class", "data_dir": "."}, "--stream class: needs a data set with classes"),
