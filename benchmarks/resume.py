@@ -1,15 +1,16 @@
-"""Whether a killed run loses anything: ``python benchmarks/resume.py --kills 20``.
+"""Whether a killed run loses anything: ``python benchmarks/resume.py --kills 20``, and with ``--job stream``.
 
 One run is left alone. Then runs of the same settings are killed with SIGKILL at moments drawn uniformly over that
 run's whole duration (counted from its first line of output, so that a kill hits the work and not the imports), and
 continued by the same command, to be killed again at a moment of what is left, up to three times; then the next folder,
 until there were enough kills. A quarter of the kills wait, after their moment, for a checkpoint that is just being
 written (on a disk made slow for them). Each finished folder is compared with the undisturbed one, byte by byte: all
-weights of every ``final.ckpt``, the online probe, ``results.json``, the accuracy matrix as CSV and PNG, every
-``metrics.csv``.
+that every ``final.ckpt`` holds (weights, the online probe; of a stream the memory with its images and features, the
+optimizer, the position), ``results.json``, the results as CSV and PNG, every ``metrics.csv``.
 
-The job saves after every step (``--checkpoint_minutes 0``) on scikit-learn's digits, so it is short. Exits 1 on any
-difference, and when a continued run fails.
+The jobs save after every step (``--checkpoint_minutes 0``) on scikit-learn's digits, so they are short: three tasks
+with a distiller, or a stream in class order whose images are kept in a MinRed memory, with a warm-up, three updates for
+every batch and four evaluations. Exits 1 on any difference, and when a continued run fails.
 """
 
 from __future__ import annotations
@@ -23,16 +24,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from table import print_table
 
 ROOT = Path(__file__).resolve().parent.parent
-JOB = {
-    "backbone": "tiny", "width": 8, "split_strategy": "data", "num_tasks": 3, "max_epochs": 2, "batch_size": 64,
-    "warmup_epochs": 1, "proj_hidden_dim": 64, "output_dim": 32, "distill_proj_hidden_dim": 32, "few_labels": 0,
+COMMON = {
+    "backbone": "tiny", "width": 8, "batch_size": 64, "proj_hidden_dim": 64, "output_dim": 32, "few_labels": 0,
     "linear_max_iter": 20, "checkpoint_minutes": 0, "num_threads": 1, "accelerator": "cpu", "name": "job",
+}  # fmt: skip
+JOBS = {
+    "tasks": {
+        "method": "byol", "distiller": "auto", "split_strategy": "data", "num_tasks": 3, "max_epochs": 2,
+        "warmup_epochs": 1, "distill_proj_hidden_dim": 32,
+    },
+    "stream": {
+        "method": "simsiam", "stream": "class", "strategy": "minred", "payload": "true", "mem_size": 192,
+        "memory_warm_up": 192, "num_updates": 3, "replay_batch_size": 48, "lr": 0.1, "eval_at": [25, 50, 75, 100],
+    },
 }  # fmt: skip
 LAST_PHASE = "writing the results"
 KILLS_A_RUN, SHARE_WHILE_SAVING = 3, 0.25
@@ -44,24 +55,29 @@ os.fsync = lambda file: (fsync(file), time.sleep(0.05))[0]
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-FILES = ("results.json", "accuracy_matrix.csv", "accuracy_matrix.png", "report.html")
+FILES = {
+    "tasks": ("results.json", "accuracy_matrix.csv", "accuracy_matrix.png", "report.html"),
+    "stream": ("results.json", "stream.csv", "stream.png"),
+}
+Settings = Mapping[str, Any]
 
 
 class Run:
     """A process of the job, from its first line of output on.
 
     Args:
-        flags: settings beside those of ``JOB``.
+        settings: of the job.
         folder: of the experiment.
         slow_disk: write as slowly as a bad disk.
     """
 
-    def __init__(self, flags: dict[str, str], folder: Path, *, slow_disk: bool = False) -> None:
+    def __init__(self, settings: Settings, folder: Path, *, slow_disk: bool = False) -> None:
         self.folder = folder
         self.log = folder.with_suffix(".log")
-        settings = {**JOB, **flags, "base_experiment_dir": folder.parent, "experiment_dir": folder.name}
-        program = [*(["-c", SLOW_DISK] if slow_disk else []), "main_continual.py"]
-        words = [*program, *(word for name, value in settings.items() for word in (f"--{name}", value))]
+        settings = {**settings, "base_experiment_dir": folder.parent, "experiment_dir": folder.name}
+        words = [*(["-c", SLOW_DISK] if slow_disk else []), "main_continual.py"]
+        for name, value in settings.items():
+            words += [f"--{name}", *(value if isinstance(value, list) else [value])]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
@@ -110,18 +126,26 @@ class Run:
         return LAST_PHASE
 
 
-def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
+def contents(folder: Path, job: str) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the bytes of everything that must be equal."""
     import torch
 
-    for name in FILES:
+    for name in FILES[job]:
         yield name, (folder / name).read_bytes()
     for task in sorted(folder.glob("task*")):
         yield f"{task.name}/metrics.csv", (task / "metrics.csv").read_bytes()
         checkpoint = torch.load(task / "final.ckpt", weights_only=True)
-        for part, tensors in {"model": checkpoint["state_dict"], **checkpoint["probes"]}.items():
-            for key, value in tensors.items():
-                yield f"{task.name}/{part}/{key}", value.numpy().tobytes()
+        for part in ("state_dict", "probes", "carried"):
+            yield from leaves(checkpoint.get(part), f"{task.name}/{part}")
+
+
+def leaves(value: Any, name: str) -> Iterator[tuple[str, bytes]]:
+    """Yield what lies in nested dictionaries and lists: tensors as their bytes, the rest as it is written."""
+    if isinstance(value, dict | list | tuple):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(part, f"{name}/{key}")
+    else:
+        yield name, value.numpy().tobytes() if hasattr(value, "numpy") else repr(value).encode()
 
 
 def main() -> int:
@@ -129,25 +153,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20, help="at least so many (default 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--method", default="byol")
-    parser.add_argument("--distiller", default="auto", help="auto, none, or a name")
+    parser.add_argument("--job", choices=JOBS, default="tasks")
+    parser.add_argument("--method", help="default: byol, of a stream simsiam")
+    parser.add_argument("--distiller", help="of tasks: auto (default), none, or a name")
     args = parser.parse_args()
-    flags = {"method": args.method, "distiller": args.distiller}
+    given = {name: value for name in ("method", "distiller") if (value := getattr(args, name))}
     with tempfile.TemporaryDirectory() as folder:
-        return kill_and_compare(args, flags, Path(folder))
+        return kill_and_compare(args, {**COMMON, **JOBS[args.job], **given}, Path(folder))
 
 
-def kill_and_compare(args: argparse.Namespace, flags: dict[str, str], base: Path) -> int:
+def kill_and_compare(args: argparse.Namespace, settings: Settings, base: Path) -> int:
     """Do what the module says below ``base``; return the exit code."""
-    reference = Run(flags, base / "reference")
+    reference = Run(settings, base / "reference")
     reference.wait()
     duration = time.monotonic() - reference.start
     if reference.process.returncode:
         print(reference.log.read_text())
         return 1
-    expected = dict(contents(reference.folder))
+    expected = dict(contents(reference.folder, args.job))
     facts = f"{duration:.1f} s from the first line, {len(expected)} items compared, seed {args.seed}"
-    print(f"{args.method} + {args.distiller}: {facts}", flush=True)
+    way = settings.get("distiller") or f"{settings['strategy']}, {args.job}"
+    print(f"{settings['method']} + {way}: {facts}", flush=True)
     draws, rows, chain, bad = random.Random(args.seed), [], 0, 0
     while len(rows) < args.kills:
         kills, left = [], duration
@@ -155,7 +181,7 @@ def kill_and_compare(args: argparse.Namespace, flags: dict[str, str], base: Path
             enough = len(kills) == KILLS_A_RUN or (kills and kills[-1][-1] == LAST_PHASE)
             moment = None if enough else draws.uniform(0, max(left, duration / 5))
             at_saving = moment is not None and draws.random() < SHARE_WHILE_SAVING
-            run = Run(flags, base / f"run{chain}", slow_disk=at_saving)
+            run = Run(settings, base / f"run{chain}", slow_disk=at_saving)
             if run.wait(moment) or (at_saving and run.wait_for_saving()):
                 break
             elapsed = time.monotonic() - run.start
@@ -166,7 +192,7 @@ def kill_and_compare(args: argparse.Namespace, flags: dict[str, str], base: Path
         if run.process.returncode:
             print(run.log.read_text())
             return 1
-        found = dict(contents(run.folder))
+        found = dict(contents(run.folder, args.job))
         different = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
         bad += bool(different)
         outcome = f"differs: {', '.join(different[:3])}" if different else "equal"

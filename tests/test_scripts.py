@@ -16,6 +16,7 @@ from tests.conftest import REPOSITORY
 FOLDER = REPOSITORY / "bash_files"
 CONTINUAL = sorted(str(p.relative_to(FOLDER).with_suffix("")) for p in (FOLDER / "continual").rglob("*.sh"))
 LINEAR = sorted(str(p.relative_to(FOLDER).with_suffix("")) for p in (FOLDER / "linear").rglob("*.sh"))
+STREAM = sorted(str(p.relative_to(FOLDER).with_suffix("")) for p in (FOLDER / "stream").rglob("*.sh"))
 LARGE = ("imagenet-100/class", "imagenet-100/data", "domainnet")
 STRATEGIES = ("cifar/simsiam_lump", "imagenet-100/class/mocov2plus_ccl", "digits/simclr_er")
 KAIZEN = ("byol", "mocov2plus", "simclr", "vicreg")
@@ -56,7 +57,7 @@ def test_which_scripts_there_are():
     assert set(LINEAR) == probed - {"linear/domainnet/simsiam"}
 
 
-@pytest.mark.parametrize("name", [*CONTINUAL, *LINEAR])
+@pytest.mark.parametrize("name", [*CONTINUAL, *LINEAR, *STREAM])
 def test_a_script_is_short_and_explains_itself(name):
     lines = path(name).read_text().splitlines()
     assert len(lines) <= 20 and max(map(len, lines)) <= 120 and lines[0].startswith("# ") and lines[0].endswith(".")

@@ -144,13 +144,15 @@ class StreamLoader:
 
     def _ahead(self, number: int) -> Iterator[Chunk | Tensor | None]:
         """Yield the batches of the stream from ``number`` on, read ahead in one thread; None when it is exhausted."""
-        with ThreadPoolExecutor(1) as thread:
-            waiting: deque[Future] = deque()
+        thread, waiting = ThreadPoolExecutor(1), deque[Future]()
+        try:
             while True:
                 while len(waiting) <= self.depth:
                     waiting.append(thread.submit(self._read, number))
                     number += 1
                 yield waiting.popleft().result()
+        finally:
+            thread.shutdown(cancel_futures=True)  # an interrupted run does not wait for what nobody takes
 
     def _read(self, number: int) -> Chunk | Tensor | None:
         if number >= self.num_batches:
@@ -193,8 +195,9 @@ class StreamLoader:
         lost = self.batch_size - len(chunk.positions)
         if lost and turn == 0:
             self.num_skipped += lost
-            new = [name for name in chunk.skipped if name not in self.skipped]
-            self.skipped += new[: MOST_NAMES - len(self.skipped)]
+            if len(self.skipped) < MOST_NAMES:
+                new = [name for name in chunk.skipped if name not in self.skipped]
+                self.skipped += new[: MOST_NAMES - len(self.skipped)]
         if not lost:
             return chunk.positions, chunk.pixels, chunk.targets, chunk.origins
         nothing = torch.full((lost,), -1)

@@ -18,6 +18,7 @@ from cassle.data.stream_files import FileListStream, FolderStream
 from cassle.data.streams import ArrayStream, Stream
 from cassle.data.videos import VideoStream
 from cassle.errors import ConfigError
+from cassle.randomness import generator
 
 #: data sets that exist as streams only
 STREAMED = ("video", "frames", "list", "iterator")
@@ -58,7 +59,7 @@ class StreamData:
             n_cls_samples: images of a class in a row, with --stream runs.
             stream_file: list of images for --dataset list: a text file, PATH or PATH LABEL a line, below --data_dir; or
                 a .npy array of names.
-            subsample: every k-th line of the list.
+            subsample: every k-th line of the list; with --stream class, as many images of each task, drawn at random.
             fps: frames a second of a video.
             n_seq_samples: frames of a video; 0 = all.
             seq_sampling: consecutive or random frames of a video.
@@ -168,4 +169,10 @@ class StreamData:
             return class_sequential(targets, run=self.n_cls_samples, seed=seed, epochs=self.epochs)
         if self.stream == "iid":
             return iid_order(len(targets), seed=seed, epochs=self.epochs)
-        return class_order([torch.as_tensor(part) for part in splits] * self.epochs, seed=seed)
+        splits = [self._some_of(torch.as_tensor(part), seed, number) for number, part in enumerate(splits)]
+        return class_order(splits * self.epochs, seed=seed)
+
+    def _some_of(self, split: Tensor, seed: int, number: int) -> Tensor:
+        """Return every subsample-th image of a split, in a random order of it."""
+        draws = generator(seed, "subsample of split", number)
+        return split[torch.randperm(len(split), generator=draws)[:: self.subsample]] if self.subsample > 1 else split

@@ -20,6 +20,7 @@ SEEKABLE = {"mov", "mp4", "matroska", "webm"}
 NO_VIDEOS = {"tty", "image2", "ico", "bin", "adf", "xbin", "idf"}
 SLACK = 1e-6  # seconds; time stamps are rounded
 JUMP = 10.0  # seconds ahead from which a jump pays
+ENDS_EARLY = "ends before its stated length"
 BACK = 1.0  # seconds; a jump aims so much earlier, as key frames are indexed by decoding time
 
 
@@ -190,7 +191,7 @@ class Reader:
                 waiting = True
                 yield _Shown(until, None, reason)
         if not waiting and math.isfinite(last):
-            yield _Shown(max(until, last + 1 / self.fps), None, "ends before its stated length")
+            yield _Shown(max(until, last + 1 / self.fps), None, ENDS_EARLY)
 
     def _drained(self, codec: Any) -> list[Any]:
         """Return the good frames that a decoder still holds back when it comes to a damaged packet."""

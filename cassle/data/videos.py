@@ -14,7 +14,7 @@ from cassle.data.orders import draw_evenly, group_order, iid_order
 from cassle.data.source import UNDECODABLE, squared
 from cassle.data.streams import Chunk, IndexedStream
 from cassle.data.tree import files_below
-from cassle.data.video_file import Reader, Video, av_module, decodes, look, reason_of, upright
+from cassle.data.video_file import ENDS_EARLY, Reader, Video, av_module, decodes, look, reason_of, upright
 from cassle.errors import ConfigError, DataError
 from cassle.randomness import generator
 
@@ -28,6 +28,9 @@ class VideoStream(IndexedStream):
     Every video has ``n_seq_samples`` slots. Which frame a slot shows is a function of (seed, video, slot); the order of
     the slots is one of (seed, epoch). Frame k of a video is what it shows k/fps seconds after its start, so above a
     video's own rate frames repeat. A video with fewer frames than slots shows each of them equally often (± 1).
+
+    In sequential order a video is skipped as a whole if one of its slots is damaged; where all slots are mixed, and with
+    all frames of a video, every frame is judged by itself.
 
     Args:
         folder: of videos, at any depth; files that no decoder opens are named in ``skipped_at_start``.
@@ -76,7 +79,7 @@ class VideoStream(IndexedStream):
         mixed = iid_order(int(slots.sum()), seed=seed, epochs=epochs)
         super().__init__(group_order(slots, seed=seed, epochs=epochs) if self.sequential else mixed)
         self._open: tuple[int, Reader] | None = None  # the video that was read last, where the next chunk may go on
-        self._kept: tuple[int, Found] = (-1, {})  # all slots of that video, where they are not in the order of time
+        self._kept: tuple[int, Found] = (-1, {})  # all slots of that video, where it is judged as a whole
 
     def _find_videos(self) -> None:
         names = files_below(self.folder)
@@ -127,7 +130,7 @@ class VideoStream(IndexedStream):
             visits = list(pool.map(lambda video: self._visit(video, frames[videos == video]), numbers))
         self._keep({video: reader for video, (_, reader) in zip(numbers, visits, strict=True)})
         found = {video: images for video, (images, _) in zip(numbers, visits, strict=True)}
-        if self._in_disorder and numbers:
+        if self._as_a_whole and numbers:
             self._kept = numbers[-1], found[numbers[-1]]
         images = [found[video][frame] for video, frame in zip(videos.tolist(), frames.tolist(), strict=True)]
         good = torch.tensor([isinstance(image, Tensor) for image in images], dtype=torch.bool)
@@ -142,21 +145,29 @@ class VideoStream(IndexedStream):
         return Chunk(positions, pixels, torch.full_like(positions, -1), videos[good], list(reasons.values()))
 
     @property
-    def _in_disorder(self) -> bool:
-        """Whether neighbours in the stream are frames of one video, but not in the order of time."""
-        return self.sequential and self.seq_sampling == "random"
+    def _as_a_whole(self) -> bool:
+        """Whether the slots of a video are decoded together: if one of them is damaged, the video is skipped.
+
+        Where all slots are mixed, a video would be decoded for each of them; and all frames of a long one would fill
+        the memory: there every frame is judged by itself.
+        """
+        return self.sequential and self.n_seq_samples > 0
 
     def _visit(self, video: int, frames: Tensor) -> tuple[Found, Reader | None]:
         """Return frames of a video, each decoded once, and the reader that stands behind the last of them."""
         if self._kept[0] == video:
             return self._kept[1], None
-        wanted = (self.frames(video) if self._in_disorder else frames).unique().tolist()
+        wanted = (self.frames(video) if self._as_a_whole else frames).unique().tolist()
         reader = self._open[1] if self._open and self._open[0] == video else None
         try:
             reader = reader or Reader(self.videos[video], self.fps)
         except (av_module().FFmpegError, ValueError) as error:  # it opened at the start
             return dict.fromkeys(wanted, reason_of(error)), None
-        return {k: self._pixels(*reader.at(k)) for k in wanted}, reader
+        found = {k: self._pixels(*reader.at(k)) for k in wanted}
+        damage = next((why for why in found.values() if isinstance(why, str) and why != ENDS_EARLY), None)
+        if self._as_a_whole and damage is not None:
+            return dict.fromkeys(wanted, f"{damage}; skipped as a whole"), reader
+        return found, reader
 
     def _pixels(self, frame: Any, reason: str) -> Tensor | str:
         if frame is None:
@@ -177,7 +188,7 @@ class VideoStream(IndexedStream):
         for video, reader in readers.items():
             if reader is None:
                 continue
-            if video == last and self.sequential and not self._in_disorder:
+            if video == last and self.sequential and not self._as_a_whole:
                 self._open = video, reader
             else:
                 reader.close()

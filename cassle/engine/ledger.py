@@ -26,6 +26,7 @@ class TaskRecord:
         begun: of a stream, how many of its splits had begun.
         ended: of a stream, the splits that ended here.
         skipped: of a stream, what did not decode, as "name: reason".
+        trimmed: of a stream, whether the checkpoint has the network only.
     """
 
     status: Literal["pending", "trained", "done"] = "pending"
@@ -36,6 +37,7 @@ class TaskRecord:
     begun: int | None = None
     ended: list[int] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    trimmed: bool = False
 
 
 class Ledger:

@@ -201,7 +201,8 @@ class Plan:
                 f"Note: --warmup_epochs {warm_up:g} is not shorter than --max_epochs {self.training.max_epochs}: the "
                 "learning rate rises to the end of every task."
             )
-        if "feature_on_arrival" in self.values and (warning := degenerates(1, self.values["feature_on_arrival"])):
+        updates = self.stream.num_updates if self.is_stream else 1
+        if "feature_on_arrival" in self.values and (warning := degenerates(updates, self.values["feature_on_arrival"])):
             notes.append(f"Note: {warning}")
         weights = self.run.pretrained_model
         if weights and self.values.get("stem_padding") == 1 and self.size <= SMALL_IMAGE and is_upstream(load(weights)):

@@ -124,6 +124,25 @@ class StreamExperiment(Experiment):
         trainer.strategy.barrier("final checkpoint")
         return model
 
+    def _finish_task(
+        self, task: int, ledger: Ledger, model: SSLMethod, images: TaskImages, run: WandBRun | None
+    ) -> None:
+        super()._finish_task(task, ledger, model, images, run)
+        self._trim(ledger)
+
+    def _trim(self, ledger: Ledger) -> None:
+        """Take memory and optimizer out of the checkpoints that nothing reads as a hand-off any more."""
+        done = [record for record in ledger.tasks if record.status == "done"]
+        for record in done[:-1]:
+            if not record.trimmed:
+                record.digest, record.trimmed = handoff.keep_the_network(self.folder.path / record.checkpoint), True
+                ledger.save()
+
+    def _close(self, ledger: Ledger, run: WandBRun | None) -> Results:
+        if self.writes:
+            self._trim(ledger)  # a kill may have come between the last evaluation and this
+        return super()._close(ledger, run)
+
     def _begin(self, images: TaskImages, before: Handoff | None) -> SSLMethod:
         model = self._fresh(images)
         if before is None and self.plan.run.pretrained_model:

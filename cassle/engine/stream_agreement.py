@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 #: settings that only some streams have, and when
 BELONGING: dict[str, tuple[tuple[str, ...], Callable[[Plan], bool]]] = {
     "--stream runs": (("n_cls_samples",), lambda plan: plan.stream.stream == "runs"),
-    "--dataset list": (("stream_file", "subsample"), lambda plan: plan.data.dataset == "list"),
+    "--dataset list": (("stream_file",), lambda plan: plan.data.dataset == "list"),
+    "--dataset list and --stream class": (
+        ("subsample",),
+        lambda plan: plan.data.dataset == "list" or plan.stream.stream == "class",
+    ),
     "--dataset video": (("fps", "n_seq_samples", "seq_sampling"), lambda plan: plan.data.dataset == "video"),
 }
 
@@ -85,4 +89,9 @@ def _of_the_choice(plan: Plan) -> list[str]:
         problems.append(f"--method {plan.method}: looks at all images of a task before it learns; take another one.")
     if plan.stream.warm_up and "minred" not in plan.strategy.split("+"):
         problems.append(f"--memory_warm_up {plan.stream.warm_up}: is for --strategy minred, which trains on it alone.")
+    size = plan.values.get("mem_size")
+    if size is not None and plan.stream.warm_up > size:
+        problems.append(
+            f"--memory_warm_up {plan.stream.warm_up}: more than --mem_size {size} holds; give {size} or less."
+        )
     return problems

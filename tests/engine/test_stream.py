@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from cassle.data.stream_loader import StreamLoader
+from cassle.engine import handoff
 from cassle.engine.plan import Plan
+from cassle.engine.pretrained import load_backbone
 from cassle.errors import ConfigError
 from cassle.evaluation import stream_report
 from tests.engine import Killed, assert_equal, run
@@ -17,7 +19,7 @@ STREAM = {
     "num_updates": 2, "eval_at": [50, 100], "lr": 0.1,
 }  # fmt: skip
 ER = {"strategy": "er", "mem_size": 200, "replay_batch_size": 16}
-MINRED = {"strategy": "minred", "mem_size": 200, "payload": True, "memory_warm_up": 256}
+MINRED = {"strategy": "minred", "mem_size": 260, "payload": True, "memory_warm_up": 256}
 STEPS = 2 * (1347 // 128)
 
 
@@ -31,7 +33,7 @@ def outcome(folder, parts=2):
     for part in range(parts):
         content = torch.load(folder / f"task{part}" / "final.ckpt", weights_only=True)
         found |= {f"{part} {name}": value.numpy().tobytes() for name, value in content["state_dict"].items()}
-        found[f"{part} optimizer"] = repr(content["carried"]["optimizer"]).encode()
+        found[f"{part} optimizer"] = repr(content.get("carried")).encode()
         found[f"{part} table"] = (folder / f"task{part}" / "metrics.csv").read_bytes()
     return found
 
@@ -72,6 +74,36 @@ def test_evaluating_along_the_way_changes_nothing(tmp_path):
     assert all(torch.equal(value, once[name]) for name, value in often.items())
 
 
+def test_the_memory_lies_in_the_newest_checkpoint_only(tmp_path):
+    run(tmp_path, **{**STREAM, **MINRED})
+    first, last = (torch.load(tmp_path / "job" / f"task{part}" / "final.ckpt", weights_only=True) for part in (0, 1))
+    kept = {name for name in last["state_dict"] if name.startswith("memory.")}
+    assert "memory.payload" in kept and set(last["state_dict"]) - kept == set(first["state_dict"])
+    assert "carried" in last and "carried" not in first
+
+
+def test_a_kill_before_the_memory_is_taken_out(tmp_path, monkeypatch):
+    settings = {**STREAM, **MINRED, "eval_at": [25, 50, 75]}
+    run(tmp_path / "reference", **settings)
+
+    def dying(path):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(handoff, "keep_the_network", dying)
+        with pytest.raises(Killed):
+            run(tmp_path, **settings)
+    run(tmp_path, **settings)
+    assert_equal(outcome(tmp_path / "job", 4), outcome(tmp_path / "reference" / "job", 4))
+
+
+def test_a_part_of_a_stream_can_be_probed(tmp_path):
+    run(tmp_path, **{**STREAM, **MINRED})
+    for part in (0, 1):
+        encoder = load_backbone(tmp_path / "job" / f"task{part}" / "final.ckpt")
+        assert encoder(torch.zeros(2, 3, 8, 8)).shape[0] == 2
+
+
 def test_no_position_is_read_twice_with_payload_even_by_a_run_that_is_evaluated(tmp_path, monkeypatch):
     read, found = StreamLoader._read, []
 
@@ -90,7 +122,7 @@ def test_the_table_says_what_the_memory_holds(tmp_path):
     rows = [row for text in texts for row in csv.DictReader(text.splitlines())]
     assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
     assert rows[0]["samples"] == "384" and rows[-1]["samples"] == "1280"  # the warm-up was two batches
-    assert {row["in_memory"] for row in rows} == {"200"}
+    assert {row["in_memory"] for row in rows} == {"260"}
     assert float(rows[-1]["origins_in_memory"]) > float(rows[0]["origins_in_memory"]) >= 2
     results = json.loads((tmp_path / "job" / "results.json").read_text())
     assert results["samples"] == [896, 1280] and results["protocol"]["num_updates"] == 2
@@ -107,10 +139,15 @@ def test_the_table_says_what_the_memory_holds(tmp_path):
         ({"eval_at": [0, 50]}, "--eval_at 0 50: must be percents above 0"),
         ({"stream": "order"}, "--stream order: is for --dataset video"),
         ({"memory_warm_up": 100}, "--memory_warm_up 100: is for --strategy minred"),
+        (
+            {"strategy": "minred", "mem_size": 512, "memory_warm_up": 513},
+            "--memory_warm_up 513: more than --mem_size 512",
+        ),
         ({"num_updates": 0}, "--num_updates 0: must be at least 1"),
         ({"accumulate_grad_batches": 2}, "--accumulate_grad_batches 2: not with a stream"),
         ({"stream": "none"}, "--num_updates: is for streams"),
         ({"stream": "none", "eval_at": [50]}, "--eval_at: is for streams"),
+        ({"stream": "iid", "subsample": 4}, "--subsample 4: is for --dataset list and --stream class"),
         ({"fps": 4}, "--fps 4.0: is for --dataset video"),
         ({"n_cls_samples": 4}, "--n_cls_samples 4: is for --stream runs"),
         ({"strategy": "er", "mem_size": 8}, "--mem_size 8: every step draws"),
