@@ -29,8 +29,8 @@ class VideoStream(IndexedStream):
     the slots is one of (seed, epoch). Frame k of a video is what it shows k/fps seconds after its start, so above a
     video's own rate frames repeat. A video with fewer frames than slots shows each of them equally often (± 1).
 
-    In sequential order a video is skipped as a whole if one of its slots is damaged; where all slots are mixed, and with
-    all frames of a video, every frame is judged by itself.
+    In sequential order a video is skipped as a whole if one of its slots is damaged; where all slots are mixed, and
+    with all frames of a video, every frame is judged by itself.
 
     Args:
         folder: of videos, at any depth; files that no decoder opens are named in ``skipped_at_start``.
