@@ -32,7 +32,7 @@ setup(
         "wandb",
     ],
     extras_require={
-        "dali": ["nvidia-dali-cuda130"],
+        "dali": ["nvidia-dali-cuda130>=2.0"],  # runs on a CPU too
         "video": ["av"],
         "timm": ["timm"],
         "umap": ["umap-learn"],

@@ -1,0 +1,75 @@
+"""Which engine makes the views: the resident one where the data fits in memory, else DALI or worker processes."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+
+from cassle.data.resident import ResidentLoader
+from cassle.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from cassle.data.module import TaskData
+
+Name = Literal["resident", "workers", "dali"]
+MISSING = "--dali: needs NVIDIA DALI, which is not installed; pip install 'cassle[dali]', or use --engine workers."
+
+
+class Engine(NamedTuple):
+    """An engine and, in words, why it is the one."""
+
+    name: Name
+    reason: str
+
+
+def has_dali() -> bool:
+    """Return whether NVIDIA DALI is installed."""
+    return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
+
+
+def choose(data: TaskData, size: int, device: torch.device, free: int) -> Engine:
+    """Return the engine of a run.
+
+    Args:
+        data: the data set; ``data.engine`` is auto or a name.
+        size: side of the views in pixels.
+        device: where the training runs.
+        free: bytes of memory there and here, the smaller of the two.
+
+    Raises:
+        ConfigError: DALI is asked for and not installed, or for a GPU that is not there.
+        DataError: the data set must fit in memory, and does not.
+    """
+    files, needed = data.in_files, data.num_bytes(size)
+    fits = needed <= 0.9 * free  # the rest of the run wants some memory too
+    where = f"{needed / 1e9:.3g} GB of pixels at side {data.storage_side(size)}, {free / 1e9:.3g} GB free"
+    if data.engine == "auto":
+        if fits or not files:
+            _must_fit(data, fits, where)
+            return Engine("resident", f"the data fits in memory ({where})")
+        if has_dali() and device.type == "cuda":
+            return Engine("dali", f"the data does not fit in memory ({where}), and there is a GPU")
+        return Engine("workers", f"the data does not fit in memory ({where})")
+    if data.engine == "resident":
+        _must_fit(data, fits, where)
+    elif not files:
+        raise ConfigError(f"--engine {data.engine}: reads image files; {data.dataset} lies in memory, leave it out.")
+    if data.engine == "dali":
+        _dali_problems(data, device)
+    return Engine(data.engine, "asked for")
+
+
+def _must_fit(data: TaskData, fits: bool, where: str) -> None:
+    if not fits:
+        other = "--engine workers, a smaller --storage_size" if data.in_files else "a smaller --storage_size"
+        raise DataError(f"--dataset {data.dataset}: does not fit in memory ({where}); use {other}, or a larger machine.")
+
+
+def _dali_problems(data: TaskData, device: torch.device) -> None:
+    if not has_dali():
+        raise ConfigError(MISSING)
+    if data.dali_device == "gpu" and device.type != "cuda":
+        raise ConfigError("--dali_device gpu: the training runs on the CPU; use --dali_device cpu.")

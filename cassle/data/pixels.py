@@ -1,0 +1,104 @@
+"""The pixels of a data set that does not fit in memory: decoded whenever they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cassle.data.source import decode
+from cassle.errors import DataError
+
+
+class FilePixels:
+    """Image files that are read like a tensor (n, 3, side, side) of uint8: by a slice, positions or a mask.
+
+    What comes back lies on ``device``. Slices that follow each other are read ahead, one of the same length.
+
+    Args:
+        paths: one file per image.
+        side: side in pixels to which images are cut (the shorter side is resized, the centre is kept).
+        workers: threads that decode.
+        device: where what is read goes.
+    """
+
+    dtype = torch.uint8
+
+    def __init__(self, paths: Sequence[Path], side: int, workers: int, device: torch.device | str = "cpu") -> None:
+        self.paths, self.side, self.workers, self.device = paths, side, max(workers, 1), torch.device(device)
+        self._ahead: tuple[slice, object] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of all of them."""
+        return torch.Size((len(self.paths), 3, self.side, self.side))
+
+    def dim(self) -> int:
+        """Return 4."""
+        return 4
+
+    def to(self, device: torch.device | str) -> FilePixels:
+        """Return the same images, for ``device``."""
+        return FilePixels(self.paths, self.side, self.workers, device)
+
+    def numpy_chunks(self) -> Iterator[bytes]:
+        """Yield what the content is recognised by: name and length of every file, not its pixels."""
+        for path in self.paths:
+            yield f"{path.parent.name}/{path.name}:{path.stat().st_size}\n".encode()
+
+    def __getitem__(self, which: slice | Tensor) -> Tensor | FilePixels:
+        """Return images; of a mask, the lazily read subset.
+
+        Raises:
+            DataError: a file does not decode.
+        """
+        if isinstance(which, Tensor) and which.dtype == torch.bool:
+            kept = which.nonzero().flatten().tolist()
+            return FilePixels([self.paths[i] for i in kept], self.side, self.workers, self.device)
+        if isinstance(which, Tensor):
+            return self._read([self.paths[i] for i in which.tolist()]).to(self.device, non_blocking=True)
+        start, stop, _ = which.indices(len(self))
+        if self._ahead is not None and self._ahead[0] == slice(start, stop):
+            pixels = self._ahead[1].result()
+        else:
+            pixels = self._read(self.paths[start:stop])
+        following = slice(stop, min(2 * stop - start, len(self)))
+        self._ahead = (following, self._reader.submit(self._read, self.paths[following])) if stop < len(self) else None
+        return pixels.to(self.device, non_blocking=True)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.workers)
+
+    @cached_property
+    def _reader(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1)
+
+    def _read(self, paths: Sequence[Path]) -> Tensor:
+        pinned = self.device.type == "cuda"
+        pixels = torch.empty((len(paths), 3, self.side, self.side), dtype=torch.uint8, pin_memory=pinned)
+        reasons = list(self._pool.map(lambda i: decode(paths[i], pixels[i], self.side), range(len(paths))))
+        refuse(paths, reasons)
+        return pixels
+
+
+def refuse(paths: Sequence[Path], reasons: Sequence[str]) -> None:
+    """Raise what a run ends with that finds a damaged file while it trains or evaluates.
+
+    Raises:
+        DataError: one of the reasons is not empty.
+    """
+    bad = [f"{path}: {reason}" for path, reason in zip(paths, reasons, strict=True) if reason]
+    if bad:
+        listed = "\n  ".join(bad[:5])
+        raise DataError(
+            f"{len(bad)} images do not decode:\n  {listed}\nFind all of them with python -m cassle verify DIR; what it "
+            "puts into quarantine is left out. Then the same command goes on."
+        )

@@ -1,0 +1,188 @@
+"""The worker engine: processes decode, cut and resize every image by itself; the rest of a view is made in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cassle.data.augment import make_view
+from cassle.data.batch import Batch
+from cassle.data.parameters import ViewParameters, draw
+from cassle.data.pixels import FilePixels, refuse
+from cassle.data.recipe import Recipe
+from cassle.data.resident import ResidentLoader
+from cassle.data.source import UNDECODABLE
+from cassle.randomness import generator
+
+BATCHES_AHEAD = 4  # of each worker
+
+
+class Crop(NamedTuple):
+    """One view of one image: its pixels (3, size, size), uint8, and what is still to be done to it."""
+
+    pixels: Tensor
+    rest: dict[str, Tensor]
+
+
+class Decoder(Dataset):
+    """Files to crops: the boxes and all that is done later are drawn by (seed, purpose, coordinates, view).
+
+    Args:
+        paths: one file per image of the training set.
+        recipes: one per view.
+        seed: seed of the run.
+        task: index of the task.
+    """
+
+    def __init__(self, paths: Sequence[Path], recipes: Sequence[Recipe], *, seed: int, task: int) -> None:
+        self.paths, self.recipes, self.seed, self.task = [str(path) for path in paths], tuple(recipes), seed, task
+
+    def __getitem__(self, sample: tuple[int, int]) -> list[Crop] | str:
+        """Return the views of (position, epoch), or why the file has none."""
+        position, epoch = sample
+        return self.views(position, "augment", epoch, position)
+
+    def views(self, position: int, purpose: str, *coordinates: int) -> list[Crop] | str:
+        """Return one crop per recipe of an image, or why its file does not decode."""
+        try:
+            with Image.open(self.paths[position]) as file:
+                image = file.convert("RGB")
+        except UNDECODABLE as error:
+            return str(error) or type(error).__name__
+        crops = []
+        for view, recipe in enumerate(self.recipes):
+            draws = generator(self.seed, purpose, self.task, *coordinates, view)
+            drawn = draw(recipe, 1, image.height, image.width, draws)
+            crops.append(Crop(cut(image, drawn, recipe.size), _without_box(drawn, recipe.size)))
+        return crops
+
+
+def cut(image: Image.Image, drawn: ViewParameters, size: int) -> Tensor:
+    """Return the drawn box of an image, resized to (3, size, size), uint8."""
+    top, left, height, width = (int(value) for value in (drawn.top, drawn.left, drawn.height, drawn.width))
+    # Two calls fix the order of the two passes, which depends on the version of Pillow (benchmarks/pillow_oracle.py).
+    box = image.crop((left, top, left + width, top + height)).resize((size, height), Image.Resampling.BICUBIC)
+    box = box.resize((size, size), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.asarray(box).copy()).permute(2, 0, 1)
+
+
+def _without_box(drawn: ViewParameters, size: int) -> dict[str, Tensor]:
+    """Return what is left to do to a view that is cut already: the box becomes the whole view."""
+    rest = vars(drawn).copy()
+    nothing, whole = torch.zeros_like(drawn.top), torch.full_like(drawn.top, size)
+    return {**rest, "top": nothing, "left": nothing, "height": whole, "width": whole}
+
+
+def collate(samples: list[list[Crop] | str]) -> tuple[list[Tensor], list[dict[str, Tensor]], list[str]]:
+    """Return per view the stacked crops and parameters; and for every sample why it did not decode (mostly nothing)."""
+    reasons = [sample if isinstance(sample, str) else "" for sample in samples]
+    if any(reasons):
+        return [], [], reasons
+    views = list(zip(*samples, strict=True))
+    pixels = [torch.stack([crop.pixels for crop in view]) for view in views]
+    rest = [{name: torch.cat([crop.rest[name] for crop in view]) for name in view[0].rest} for view in views]
+    return pixels, rest, reasons
+
+
+class Epochs(Sampler):
+    """The batches of the rest of an epoch, as the loader stands when it is asked: lists of (position, epoch)."""
+
+    def __init__(self, loader: WorkerLoader) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch = self.loader.step // len(self.loader)
+        for index in self.loader.rest_of_epoch():
+            yield [(position, epoch) for position in index.tolist()]
+
+
+class WorkerLoader(ResidentLoader):
+    """Batches of one task from image files, as :class:`ResidentLoader` makes them from memory.
+
+    Which images a batch has is the same as there. Their crops are drawn by (seed, task, epoch, position, view), so they
+    do not depend on the number of workers, and the state is the position alone: what workers had made when a run was
+    killed is made again.
+
+    Args:
+        pixels: the training set; what replays is decoded by threads of this process.
+        targets: its class ids, (n,), int64.
+        members: positions of the task's samples, (m,), int64.
+        recipes: one recipe per view.
+        num_workers: processes; 0: this one.
+        device: where batches go.
+        settings: of :class:`ResidentLoader`.
+    """
+
+    pixels: FilePixels
+
+    def __init__(
+        self,
+        pixels: FilePixels,
+        targets: Tensor,
+        members: Tensor,
+        recipes: Sequence[Recipe],
+        *,
+        num_workers: int,
+        device: torch.device | str = "cpu",
+        **settings,
+    ) -> None:
+        super().__init__(pixels, targets, members, recipes, **settings)
+        self.num_workers, self.device = num_workers, torch.device(device)
+        self.decoder = Decoder(pixels.paths, recipes, seed=self.seed, task=self.task)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the rest of the current epoch, or the next epoch when the current one is through."""
+        indices = list(self.rest_of_epoch())
+        for index, made in zip(indices, self._crops, strict=True):
+            self.step += 1
+            yield self._finished(index, *made)
+
+    @cached_property
+    def _crops(self) -> DataLoader:
+        several = self.num_workers > 0
+        return DataLoader(
+            self.decoder, batch_sampler=Epochs(self), num_workers=self.num_workers, collate_fn=collate,
+            pin_memory=self.device.type == "cuda", persistent_workers=several,
+            prefetch_factor=BATCHES_AHEAD if several else None, worker_init_fn=_one_thread if several else None,
+        )  # fmt: skip
+
+    def _finished(self, index: Tensor, crops: list[Tensor], rest: list[dict[str, Tensor]], reasons: list[str]) -> Batch:
+        refuse([self.decoder.paths[position] for position in index.tolist()], reasons)
+        index = index.to(self.device, non_blocking=True)
+        return Batch(index, self._views(crops, rest), self.targets[index], self.num_large)
+
+    def _views(self, crops: list[Tensor], rest: list[dict[str, Tensor]]) -> list[Tensor]:
+        return [
+            make_view(pixels.to(self.device, non_blocking=True), ViewParameters(**drawn), recipe)
+            for pixels, drawn, recipe in zip(crops, rest, self.maker.recipes, strict=True)
+        ]
+
+    def views_of(self, index: Tensor, purpose: str, pixels: Tensor | None = None) -> list[Tensor]:
+        """Return freshly drawn views of any training images, for the batch that is being trained on."""
+        if pixels is not None:
+            return super().views_of(index, purpose, pixels)
+        step, positions = self.step - 1, index.tolist()
+
+        def of(row: int) -> list[Crop] | str:
+            return self.decoder.views(positions[row], purpose, step, row, self.rank)
+
+        crops, rest, reasons = collate(list(self._threads.map(of, range(len(positions)))))
+        refuse([self.decoder.paths[position] for position in positions], reasons)
+        return self._views(crops, rest)
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(max(self.num_workers, 1))
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)  # the processes are the parallelism
