@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 
-from cassle.data.resident import ResidentLoader
 from cassle.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -23,6 +21,9 @@ class Engine(NamedTuple):
 
     name: Name
     reason: str
+
+
+RESIDENT = Engine("resident", "the data lies in memory")
 
 
 def has_dali() -> bool:
@@ -65,7 +66,9 @@ def choose(data: TaskData, size: int, device: torch.device, free: int) -> Engine
 def _must_fit(data: TaskData, fits: bool, where: str) -> None:
     if not fits:
         other = "--engine workers, a smaller --storage_size" if data.in_files else "a smaller --storage_size"
-        raise DataError(f"--dataset {data.dataset}: does not fit in memory ({where}); use {other}, or a larger machine.")
+        raise DataError(
+            f"--dataset {data.dataset}: does not fit in memory ({where}); use {other}, or a larger machine."
+        )
 
 
 def _dali_problems(data: TaskData, device: torch.device) -> None:

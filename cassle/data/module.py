@@ -11,11 +11,14 @@ from typing import Literal
 
 import torch
 
-from cassle.checks import Count, Seed, out_of_range
+from cassle.checks import Count, Seed, Whole, out_of_range
 from cassle.data import BENCHMARKS
 from cassle.data.benchmarks import Benchmark, Location, Part
-from cassle.data.source import Images
+from cassle.data.engines import RESIDENT, Engine, choose
+from cassle.data.pixels import FilePixels, content_of
+from cassle.data.source import FileSource, Images
 from cassle.data.splits import CLASS_SEED, Split, class_order, split_by_class, split_by_data, split_by_domain
+from cassle.data.verified import clean
 from cassle.errors import ConfigError, DataError
 
 EMPTY = torch.empty(0, dtype=torch.int64)
@@ -31,6 +34,7 @@ class TaskImages:
         split: which samples belong to which task.
         classes: names of the classes; empty without labels.
         manifest: the split and the content of the data as plain data, with hashes.
+        engine: who makes the views, and why.
     """
 
     train: Images
@@ -38,6 +42,7 @@ class TaskImages:
     split: Split
     classes: list[str]
     manifest: dict
+    engine: Engine = RESIDENT
 
     @property
     def skipped(self) -> list[str]:
@@ -69,7 +74,9 @@ class TaskData:
         split_strategy: Literal["class", "data", "domain"] = "class",
         split_seed: Seed | None = None,
         storage_size: Count | None = None,
-        num_workers: Count = 4,
+        engine: Literal["auto", "resident", "workers", "dali"] = "auto",
+        dali_device: Literal["gpu", "cpu"] = "gpu",
+        num_workers: Whole = 4,
     ) -> None:
         """Describe the data.
 
@@ -88,7 +95,11 @@ class TaskData:
             split_strategy: class = new classes, data = random parts, domain = new domains in every task.
             split_seed: seed of the order of classes (default 5) or of the random parts (default 42).
             storage_size: side in pixels at which images are kept in memory; default: 8/7 of --size, never magnified.
-            num_workers: threads that decode image files.
+            engine: who makes the views: resident = the data set lies in memory, on the GPU if there is one; workers =
+                processes that decode image files; dali = NVIDIA DALI (--dali is the same); auto = resident if the data
+                fits, else dali if it is installed and there is a GPU, else workers.
+            dali_device: where DALI decodes.
+            num_workers: processes of the engine workers, and threads that decode image files elsewhere.
 
         Raises:
             ConfigError: a value is out of range, or two settings contradict each other.
@@ -122,6 +133,7 @@ class TaskData:
         self.domain = domain
         self.num_tasks, self.split_strategy, self.split_seed = num_tasks, split_strategy, split_seed
         self.storage_size, self.num_workers = storage_size, num_workers
+        self.engine, self.dali_device = engine, dali_device
         self._parts: tuple[Part, Part | None] | None = None
 
     def _task_problems(self, num_tasks: int, strategy: str, domains: Sequence[str]) -> list[str]:
@@ -188,40 +200,56 @@ class TaskData:
         samples = sum(len(part.source.targets) for part in self.parts() if part)
         return samples * 3 * self.storage_side(size) ** 2
 
-    def check_memory(self, size: int, available: int) -> None:
-        """Refuse a data set that does not fit.
+    @property
+    def in_files(self) -> bool:
+        """Whether the images lie in files, which can be read when they are needed."""
+        return isinstance(self.parts()[0].source, FileSource)
+
+    def choose_engine(self, size: int, device: torch.device) -> Engine:
+        """Return the engine for views of side ``size`` and a training on ``device``.
 
         Raises:
-            DataError: names the size needed, the memory there is, and the flag to change.
+            ConfigError: the engine that was asked for cannot be had.
+            DataError: the data must lie in memory and does not fit; or it is missing.
         """
-        needed, side = self.num_bytes(size), self.storage_side(size)
-        if needed > 0.9 * available:  # the rest of the run wants some memory too
-            fits = int(side * (0.9 * available / needed) ** 0.5)
-            raise DataError(
-                f"--dataset {self.dataset}: {needed / 1e9:.3g} GB of pixels at --storage_size {side} do not fit in the "
-                f"{available / 1e9:.3g} GB that are free; use --storage_size {fits} or less, or a machine with more."
-            )
+        free = available_memory()
+        if device.type == "cuda":
+            free = min(free, torch.cuda.mem_get_info(device)[0])
+        return choose(self, size, device, free)
 
     def load(self, size: int, device: torch.device | None = None) -> TaskImages:
-        """Decode the pixels for views of side ``size`` and cut them into tasks.
+        """Decode the pixels for views of side ``size``, or prepare to, and cut them into tasks.
 
         Raises:
-            DataError: the data is missing, damaged, or larger than the memory of this machine or of ``device``.
+            ConfigError: the engine that was asked for cannot be had.
+            DataError: the data is missing, damaged, or must lie in memory and does not fit.
         """
-        first, second = self.parts()
-        self.check_memory(size, available_memory())
-        if device is not None and device.type == "cuda":
-            self.check_memory(size, torch.cuda.mem_get_info(device)[0])
+        device = device or torch.device("cpu")
+        engine, (first, second) = self.choose_engine(size, device), self.parts()
         side = self.storage_side(size)
-        train = first.source.load(side, self.num_workers)
-        val = second.source.load(side, self.num_workers) if second else None
+        if engine.name == "resident":
+            train = first.source.load(side, self.num_workers)
+            val = second.source.load(side, self.num_workers) if second else None
+        else:
+            train = self._unread(first, side, device)
+            val = self._unread(second, side, device) if second else None
         split = self.split(train, val)
         digest = hashlib.sha256()
         for images in (train, *([val] if val else [])):
-            digest.update(images.pixels.numpy())
+            for chunk in content_of(images.pixels):
+                digest.update(chunk)
             digest.update(images.targets.numpy())
         manifest = {"dataset": self.dataset, **split.manifest(first.classes), "content_sha256": digest.hexdigest()}
-        return TaskImages(train, val, split, first.classes, manifest)
+        return TaskImages(train, val, split, first.classes, manifest, engine)
+
+    def _unread(self, part: Part, side: int, device: torch.device) -> Images:
+        """Return a part whose files are read when they are needed; without those in quarantine."""
+        source = part.source
+        checked = clean(self.location.data_dir, source.paths, num_workers=max(self.num_workers, 1))
+        good = torch.as_tensor(checked.good)
+        paths = [source.paths[i] for i in checked.good]
+        pixels = FilePixels(paths, side, self.num_workers, device)
+        return Images(pixels, source.targets[good], source.domains[good], list(checked.quarantined))
 
 
 def available_memory() -> int:

@@ -48,11 +48,6 @@ class FilePixels:
         """Return the same images, for ``device``."""
         return FilePixels(self.paths, self.side, self.workers, device)
 
-    def numpy_chunks(self) -> Iterator[bytes]:
-        """Yield what the content is recognised by: name and length of every file, not its pixels."""
-        for path in self.paths:
-            yield f"{path.parent.name}/{path.name}:{path.stat().st_size}\n".encode()
-
     def __getitem__(self, which: slice | Tensor) -> Tensor | FilePixels:
         """Return images; of a mask, the lazily read subset.
 
@@ -87,6 +82,15 @@ class FilePixels:
         reasons = list(self._pool.map(lambda i: decode(paths[i], pixels[i], self.side), range(len(paths))))
         refuse(paths, reasons)
         return pixels
+
+
+def content_of(pixels: Tensor | FilePixels) -> Iterator[bytes]:
+    """Yield what a data set is recognised by: its pixels; of files their names and sizes."""
+    if isinstance(pixels, Tensor):
+        yield pixels.numpy()
+        return
+    for path in pixels.paths:
+        yield f"{path.parent.name}/{path.name}:{path.stat().st_size}\n".encode(errors="surrogateescape")
 
 
 def refuse(paths: Sequence[Path], reasons: Sequence[str]) -> None:

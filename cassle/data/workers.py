@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cassle.data.augment import make_view
+from cassle.data.augment import finish
 from cassle.data.batch import Batch
 from cassle.data.parameters import ViewParameters, draw
 from cassle.data.pixels import FilePixels, refuse
@@ -62,24 +62,18 @@ class Decoder(Dataset):
         for view, recipe in enumerate(self.recipes):
             draws = generator(self.seed, purpose, self.task, *coordinates, view)
             drawn = draw(recipe, 1, image.height, image.width, draws)
-            crops.append(Crop(cut(image, drawn, recipe.size), _without_box(drawn, recipe.size)))
+            crops.append(Crop(cut(image, drawn, recipe.size), vars(drawn)))
         return crops
 
 
 def cut(image: Image.Image, drawn: ViewParameters, size: int) -> Tensor:
-    """Return the drawn box of an image, resized to (3, size, size), uint8."""
+    """Return the drawn box of an image, resized to (3, size, size) and maybe flipped, uint8."""
     top, left, height, width = (int(value) for value in (drawn.top, drawn.left, drawn.height, drawn.width))
     # Two calls fix the order of the two passes, which depends on the version of Pillow (benchmarks/pillow_oracle.py).
     box = image.crop((left, top, left + width, top + height)).resize((size, height), Image.Resampling.BICUBIC)
     box = box.resize((size, size), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.asarray(box).copy()).permute(2, 0, 1)
-
-
-def _without_box(drawn: ViewParameters, size: int) -> dict[str, Tensor]:
-    """Return what is left to do to a view that is cut already: the box becomes the whole view."""
-    rest = vars(drawn).copy()
-    nothing, whole = torch.zeros_like(drawn.top), torch.full_like(drawn.top, size)
-    return {**rest, "top": nothing, "left": nothing, "height": whole, "width": whole}
+    pixels = np.asarray(box)
+    return torch.from_numpy((pixels[:, ::-1] if drawn.flip else pixels).transpose(2, 0, 1).copy())
 
 
 def collate(samples: list[list[Crop] | str]) -> tuple[list[Tensor], list[dict[str, Tensor]], list[str]]:
@@ -162,7 +156,7 @@ class WorkerLoader(ResidentLoader):
 
     def _views(self, crops: list[Tensor], rest: list[dict[str, Tensor]]) -> list[Tensor]:
         return [
-            make_view(pixels.to(self.device, non_blocking=True), ViewParameters(**drawn), recipe)
+            finish(pixels.to(self.device, non_blocking=True), ViewParameters(**drawn), recipe)
             for pixels, drawn, recipe in zip(crops, rest, self.maker.recipes, strict=True)
         ]
 

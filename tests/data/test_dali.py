@@ -15,9 +15,7 @@ from PIL import Image
 from scipy import stats
 
 from cassle.data import parameters
-from cassle.data.augment import make_view
-from cassle.data.dali.boxes import draw_sized
-from cassle.data.dali.colours import finish
+from cassle.data.augment import finish, make_view
 from cassle.data.dali.loader import DaliLoader
 from cassle.data.dali.pipeline import build
 from cassle.data.pixels import FilePixels
@@ -99,7 +97,7 @@ def same(a, b) -> bool:
 def drawn(paths, batch, recipe, view=0, rank=0):
     """What the resident engine draws for the first batch of the loader above, for images of any size."""
     sizes = torch.tensor([opened(paths[i]).size[::-1] for i in batch.index])
-    return draw_sized(recipe, sizes, 5, "augment", 1, 0, view, rank)
+    return parameters.draw(recipe, len(sizes), *sizes.unbind(1), generator(5, "augment", 1, 0, view, rank))
 
 
 def errors(paths, batch, recipe, view=0, rank=0) -> torch.Tensor:
@@ -205,14 +203,14 @@ class TestBoxes:
     def test_images_of_one_size_are_drawn_as_a_batch(self):
         for height, width in ((32, 32), (500, 333), (10, 400), (400, 10), (1, 1), (3, 2)):
             sizes = torch.tensor([[height, width]]).expand(300, 2)
-            ours = draw_sized(STRONG, sizes, 1, "test", 2, 3)
+            ours = parameters.draw(STRONG, 300, *sizes.unbind(1), generator(1, "test", 2, 3))
             theirs = parameters.draw(STRONG, 300, height, width, generator(1, "test", 2, 3))
             for name, values in vars(theirs).items():
                 assert torch.equal(getattr(ours, name), values), (name, height, width)
 
     def test_every_image_has_boxes_of_its_own_size(self):
         sizes = torch.tensor([[20, 30], [300, 200], [7, 90], [64, 64]]).repeat(500, 1)
-        params = draw_sized(STRONG, sizes, 1, "test")
+        params = parameters.draw(STRONG, len(sizes), *sizes.unbind(1), generator(1, "test"))
         assert ((params.top >= 0) & (params.top + params.height <= sizes[:, 0])).all()
         assert ((params.left >= 0) & (params.left + params.width <= sizes[:, 1])).all()
         assert (params.height > 0).all() and (params.width > 0).all()

@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cassle.data.dali.boxes import draw_sized
-from cassle.data.parameters import ViewParameters
+from cassle.data.parameters import ViewParameters, draw
 from cassle.data.pixels import refuse
 from cassle.data.resident import ResidentLoader
 from cassle.data.source import UNDECODABLE
@@ -103,7 +102,7 @@ class Feed:
             for index in order.rest_of_epoch():
                 sizes = self.sizes[index]
                 yield Planned(order.step, index, [
-                    draw_sized(recipe, sizes, maker.seed, "augment", maker.task, order.step, view, order.rank)
+                    draw(recipe, len(index), *sizes.unbind(1), maker.draws("augment", order.step, view, order.rank))
                     for view, recipe in enumerate(maker.recipes)
                 ])  # fmt: skip
                 order.step += 1

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from cassle.data.augment import finish
 from cassle.data.batch import Batch
-from cassle.data.dali.colours import finish
 from cassle.data.dali.damage import refuse_damaged
 from cassle.data.dali.feed import Feed, Planned, Sizes
 from cassle.data.dali.pipeline import Device, build, require
