@@ -19,7 +19,7 @@ from cassle.engine.interruption import Interruption
 from cassle.engine.ledger import Ledger, TaskRecord
 from cassle.engine.pretrained import start_from
 from cassle.engine.results import protocol_of
-from cassle.engine.stream_table import StreamTable, read_table, stream_line
+from cassle.engine.stream_table import StreamTable, read_table, stream_line, write_uses
 from cassle.engine.task import agree_on_statistics, fit, fresh_model
 from cassle.engine.wandb_run import WandBRun
 from cassle.evaluation import stream_report
@@ -117,6 +117,8 @@ class StreamExperiment(Experiment):
         if self.writes:
             path = folder / "final.ckpt"
             record.digest = handoff.write(path, plan, task, model, {}, carried)
+            if getattr(model, "memory", None) is not None:
+                write_uses(folder / "uses.csv", model.memory)
             atomic_write_text(self.folder.path / "last_checkpoint.txt", f"{path}\n{self.folder.config_file}\n")
         ledger.tasks[task] = record
         if self.writes:

@@ -11,9 +11,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from cassle.atomic import atomic_write_text
 from cassle.data.batch import Batch
 from cassle.data.stream_loader import StreamLoader
 from cassle.engine.callbacks import MetricsTable
+from cassle.memory.base import MOST_USES, Memory
 from cassle.processes import of_all, summed
 
 
@@ -98,6 +100,15 @@ def contents(model: pl.LightningModule, batch: Batch) -> dict[str, float]:
 
 def _different(origins: Tensor) -> int:
     return len(origins[origins >= 0].unique())
+
+
+def write_uses(path: Path, memory: Memory) -> None:
+    """Write how many of the samples that have arrived were drawn how often: columns uses, samples."""
+    now = memory.uses[memory.slots].clamp(max=MOST_USES)
+    counts = (memory.uses_of_the_gone + now.bincount(minlength=MOST_USES + 1)).tolist()
+    counts[0] += memory.num_arrived - sum(counts)  # those that never entered
+    lines = [f"{uses},{samples}\n" for uses, samples in enumerate(counts) if samples]
+    atomic_write_text(path, "uses,samples\n" + "".join(lines))
 
 
 def read_table(path: Path) -> list[dict[str, float]]:

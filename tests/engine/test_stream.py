@@ -74,6 +74,14 @@ def test_evaluating_along_the_way_changes_nothing(tmp_path):
     assert all(torch.equal(value, once[name]) for name, value in often.items())
 
 
+def test_the_uses_of_every_sample_are_written(tmp_path):
+    run(tmp_path, **{**STREAM, **MINRED, "memory_warm_up": 0})
+    text = (tmp_path / "job" / "task1" / "uses.csv").read_text().splitlines()
+    counts = {int(uses): int(samples) for uses, samples in (line.split(",") for line in text[1:])}
+    assert text[0] == "uses,samples" and sum(counts.values()) == 1280  # every sample that arrived
+    assert sum(uses * samples for uses, samples in counts.items()) == STEPS * 128
+
+
 def test_the_memory_lies_in_the_newest_checkpoint_only(tmp_path):
     run(tmp_path, **{**STREAM, **MINRED})
     first, last = (torch.load(tmp_path / "job" / f"task{part}" / "final.ckpt", weights_only=True) for part in (0, 1))
