@@ -37,6 +37,7 @@ import torch
 from runs import ROOT
 from table import interleaved, median_ratio, print_table
 
+from cassle.data.read_ahead import ReadAhead
 from cassle.data.recipe import Recipe
 from cassle.data.stream_loader import StreamLoader
 from cassle.data.streams import Chunk, Stream
@@ -161,26 +162,28 @@ def scale_part(args: argparse.Namespace) -> bool:
     return good
 
 
-class Waiting(StreamLoader):
-    """A loader that knows how long its steps waited for the stream, and when the last batch of it came."""
+class Waiting(ReadAhead):
+    """Knows how long steps waited for the stream, and when the last batch of it came."""
 
     waited = came = 0.0
 
-    def _next(self, number: int) -> Any:
-        asked, chunk, self.came = time.perf_counter(), super()._next(number), time.perf_counter()
+    def batch(self, number: int) -> Any:
+        """Return the batch, and note how long that took."""
+        asked, read, self.came = time.perf_counter(), super().batch(number), time.perf_counter()
         self.waited += self.came - asked
-        return chunk
+        return read
 
 
 def waiting(stream: Stream, depth: int, train: Callable, **settings: Any) -> float:
     """Return the share of the time in which steps wait, from the second on; ``train(batch, when it came)``."""
     views = [Recipe(size=stream.side, mean=(0.5,) * 3, std=(0.25,) * 3)] * 2
-    loader = Waiting(stream, views, seed=0, depth=depth, **settings)
+    loader = StreamLoader(stream, views, seed=0, depth=depth, **settings)
+    reader = loader.reader = Waiting(loader)
     for number, batch in enumerate(loader):
         if number == 0:
-            start, loader.waited = time.perf_counter(), 0.0
-        train(batch, loader.came)
-    return loader.waited / (time.perf_counter() - start)
+            start, reader.waited = time.perf_counter(), 0.0
+        train(batch, reader.came)
+    return reader.waited / (time.perf_counter() - start)
 
 
 def shares(repeats: int, stream: Callable[[], Stream], train: Callable, **settings: Any) -> dict[int, float]:
@@ -191,11 +194,11 @@ def shares(repeats: int, stream: Callable[[], Stream], train: Callable, **settin
 
 def prefetch_part(args: argparse.Namespace) -> bool:
     """Print how long steps wait for reads that sleep."""
-    s, good, rows = 0.1, True, [("waiting, a step takes s", *(f"--prefetch {depth}" for depth in DEPTHS))]
+    s, good, rows = 0.1, True, [("reading takes", *(f"--prefetch {depth}" for depth in DEPTHS))]
     patterns = {  # with the depth that covers it
-        "r = 0.5 s": (lambda number: 0.5 * s, 1),
-        "r = 0.2 s, every 8th 3.5 s": (lambda number: s * (3.5 if number % 8 == 7 else 0.2), 4),
-        "r = 2 s": (lambda number: 2 * s, None),  # none: at best half of the time is waiting
+        "half a step": (lambda number: 0.5 * s, 1),
+        "0.2 steps, every 8th time 3.5": (lambda number: s * (3.5 if number % 8 == 7 else 0.2), 4),
+        "two steps": (lambda number: 2 * s, None),  # none: at best half of the time is waiting
     }
 
     def step(batch: Any, came: float) -> None:  # the making of its views is a part of it

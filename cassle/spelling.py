@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from cassle import kaizen_spelling
-from cassle.data import BENCHMARKS
+from cassle.data import BENCHMARKS, STREAMED
 from cassle.distill import DISTILLERS
 from cassle.engine.settings import ALIASES
 from cassle.errors import ConfigError
@@ -131,7 +131,7 @@ def upstream_spelling(values: dict[str, Any], note: Callable[[str], object]) -> 
         else:
             problems.append("--supervised: makes --method simclr to supcon; there is no other supervised method.")
     if asked(values.pop("online", None)):  # the continual-SSL library's mode, the classes of one task after another's
-        values.setdefault("stream", "class")
+        values.setdefault("stream", "none" if values.get("dataset") in STREAMED else "class")
     if asked(values.pop("use_teacher_weight", None)):  # CCL's
         values["network"] = "teacher"
     if asked(values.pop("multicrop", None)):

@@ -20,3 +20,5 @@ BENCHMARKS = Registry(
         "custom": "cassle.data.benchmarks:CUSTOM",
     },
 )
+#: data sets that exist as streams only
+STREAMED = ("video", "frames", "list", "iterator")

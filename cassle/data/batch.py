@@ -20,6 +20,7 @@ class Batch(NamedTuple):
         pixels: of a stream that passes once, the images of the stream themselves, (num_stream, 3, side, side), uint8;
             None where images can be read again by their position.
         origins: of a stream, the video, class or folder of each of its images, (num_stream,), int64; -1 where unknown.
+        num_lost: how many images of the stream did not decode; others, with index -1, are the last of its images.
         first_pass: whether the images of the stream are seen for the first time.
         last_pass: whether they are trained on for the last time.
     """
@@ -31,6 +32,7 @@ class Batch(NamedTuple):
     num_replay: int = 0
     pixels: Tensor | None = None
     origins: Tensor | None = None
+    num_lost: int = 0
     first_pass: bool = True
     last_pass: bool = True
 

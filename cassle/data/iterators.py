@@ -42,6 +42,8 @@ class IteratorStream(Stream):
         ConfigError: a number out of its range, or a source that is neither.
     """
 
+    may_end = True
+
     def __init__(
         self,
         source: Source,

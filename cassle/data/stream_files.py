@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from cassle.checks import Count, out_of_range
 from cassle.data.file_list import read_list
 from cassle.data.orders import Order, in_order
 from cassle.data.source import EXTENSIONS, decode
-from cassle.data.streams import Chunk, IndexedStream, gather
+from cassle.data.streams import Chunk, IndexedStream, digest_of, gather
 from cassle.data.tree import files_below
 from cassle.errors import ConfigError, DataError
 
@@ -58,15 +59,18 @@ class FileListStream(IndexedStream):
         self.list = read_list(self.file, subsample)
         self._look()
         self.num_origins = self.list.num_classes or None
+        with self.file.open("rb") as content:
+            self.digest = hashlib.file_digest(content, "sha256").hexdigest()
         super().__init__(order(len(self.list)))
 
     def _look(self) -> None:
         some = [self.root / row.name for row in self.list.rows(list(_spread(len(self.list))))]
         there = [path for path in some if path.is_file()]
         if not there:
+            labels = "" if self.list.num_classes else ", and labels are integers" if " " in some[0].name else ""
             raise DataError(
                 f"{self.file}: no file of the {len(some)} lines that were looked at is there, e.g. {some[0]}. Give the "
-                f"folder that the paths are relative to (now {self.root})."
+                f"folder that the paths are relative to (now {self.root}){labels}."
             )
         _look_for_an_image(there, self.side, str(self.file))
 
@@ -112,6 +116,7 @@ class FolderStream(IndexedStream):
         numbers = {name: number for number, name in enumerate(self.origin_names)}
         self._origins = torch.tensor([numbers[name] for name in first])
         self.num_origins = len(self.origin_names)
+        self.digest = digest_of(self.paths)
         super().__init__(order(len(self.paths)))
 
     def read(self, start: int, count: int) -> Chunk:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cassle.data.batch import Batch
+from cassle.data.read_ahead import OVER, ReadAhead
 from cassle.data.recipe import Recipe
-from cassle.data.streams import Chunk, Stream, shard
+from cassle.data.streams import Chunk, Stream
 from cassle.data.views import ViewMaker
 from cassle.errors import DataError
-from cassle.processes import of_all
+from cassle.processes import any_of_us, of_all
 
 MOST_NAMES = 1000  # of what was skipped; the rest is counted only
+
+
+class Arrived(NamedTuple):
+    """A batch of the stream on the device: the attributes of a chunk, and how many of its samples were lost."""
+
+    index: Tensor
+    pixels: Tensor
+    targets: Tensor
+    origins: Tensor
+    lost: int
 
 
 class StreamLoader:
@@ -39,12 +48,13 @@ class StreamLoader:
         warm_up: batches that arrive before the first step, see :meth:`ahead`.
         seed: seed of the run.
         depth: batches that are read ahead.
+        views_later: leave the views out of the batches; :meth:`with_views` makes them.
         device: where batches go.
         pixels: (n, 3, side, side), uint8: of index mode, the data set.
         targets: its class ids, (n,), int64.
 
     Raises:
-        DataError: while batches are read, a stream of unknown length ends before ``num_batches``.
+        DataError: the stream is over before its first batch.
     """
 
     members = torch.empty(0, dtype=torch.int64)  # a stream has no tasks
@@ -60,6 +70,7 @@ class StreamLoader:
         num_updates: int = 1,
         warm_up: int = 0,
         depth: int = 2,
+        views_later: bool = False,
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | str = "cpu",
@@ -68,16 +79,18 @@ class StreamLoader:
     ) -> None:
         self.stream, self.batch_size, self.num_updates, self.warm_up = stream, batch_size, num_updates, warm_up
         self.maker, self.depth, self.device = ViewMaker(recipes, seed=seed, task=0), depth, torch.device(device)
-        self.num_large, self.pixels = self.maker.num_large, pixels
+        self.num_large, self.pixels, self.views_later = self.maker.num_large, pixels, views_later
         self.targets = torch.empty(0, dtype=torch.int64) if targets is None else targets
         self.step = 0  # the step that comes next
         self._early: list[Chunk | Tensor] = []  # of the warm-up
-        self._source: tuple[int, Iterator] | None = None  # the number of the batch that comes next, and where from
         self.skipped: list[str] = []  # what did not decode, each name once; the first of them
         self.num_skipped = 0
         self._chunk: Chunk | None = None  # with payload, the batch at hand
+        self._spare: Tensor | None = None  # the images of the last batch that was whole, to fill others with
+        self.ended = False  # before it was expected to
         self.rank, self.world_size = rank, world_size
         self.num_batches = num_batches
+        self.reader = ReadAhead(self)
         self.part(0, self.total_steps)
 
     def deal(self, rank: int, world_size: int) -> None:
@@ -114,100 +127,94 @@ class StreamLoader:
     # The stream -----------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the rest of the steps of this part."""
+        """Yield the rest of the steps of this part; fewer if the stream ends before it was expected to."""
         first, at_hand = divmod(self.step, self.num_updates)
         if not self.step:  # before the first batch is read, so that the stream is read in order
-            self._early = [self._next(number) for number in range(self.warm_up)]
+            self._early = [self.reader.batch(number) for number in range(self.warm_up)]
         for number in range(first, self.stop // self.num_updates):
             known = at_hand and self.payload and self._chunk is not None
-            chunk = self._chunk if known else self._next(self.warm_up + number)
+            chunk = self._chunk if known else self.reader.batch(self.warm_up + number)
+            if self.stream.may_end and any_of_us(chunk is OVER, self.device):
+                self._end(number)
+                return
+            here = self._here(chunk)
             self._chunk = chunk if self.payload else None
             for turn in range(at_hand, self.num_updates):
                 self.step = number * self.num_updates + turn + 1  # before the yield: a state saved meanwhile is past it
                 if turn + 1 == self.num_updates:
-                    self._chunk = None
-                yield self._batch(chunk, turn)
+                    self._close_batch()
+                yield self._batch(here, turn)
             at_hand = 0
+
+    def _end(self, number: int) -> None:
+        if not number:
+            raise DataError(
+                f"--batch_size {self.batch_size}: the stream was over before one batch for each of {self.world_size} "
+                "process(es) had arrived."
+            )
+        self.ended, self.num_batches = True, self.warm_up + number
+
+    def _close_batch(self) -> None:
+        if self._chunk is not None and len(self._chunk.positions) == self.batch_size:
+            self._spare = self._chunk.pixels
+        self._chunk = None
 
     def ahead(self) -> Iterator[Batch]:
         """Yield the batches of the warm-up, whose images arrive before the first step; without views."""
         while self._early:
-            yield self._batch(self._early.pop(0), 0, views=False)
-
-    def _next(self, number: int) -> Chunk | Tensor | None:
-        """Return a batch of the stream; those that were read ahead are not read again."""
-        if self._source is None or self._source[0] != number:
-            self._source = number, self._ahead(number)
-        source = self._source[1]
-        self._source = number + 1, source
-        return next(source)
-
-    def _ahead(self, number: int) -> Iterator[Chunk | Tensor | None]:
-        """Yield the batches of the stream from ``number`` on, read ahead in one thread; None when it is exhausted."""
-        thread, waiting = ThreadPoolExecutor(1), deque[Future]()
-        try:
-            while True:
-                while len(waiting) <= self.depth:
-                    waiting.append(thread.submit(self._read, number))
-                    number += 1
-                yield waiting.popleft().result()
-        finally:
-            thread.shutdown(cancel_futures=True)  # an interrupted run does not wait for what nobody takes
-
-    def _read(self, number: int) -> Chunk | Tensor | None:
-        if number >= self.num_batches:
-            return None
-        start, count = shard(number * self.batch_size * self.world_size, self.rank, self.world_size, self.batch_size)
-        if not self.payload:
-            return self.stream.index(start, count)
-        chunk = self.stream.read(start, count)
-        if self.stream.length is not None and start + count > self.stream.length:
-            raise DataError(
-                f"--stream_length: the stream ended after {self.stream.length} samples, and {self.num_batches} batches "
-                f"of {self.batch_size * self.world_size} were planned; give --stream_length {self.stream.length}."
-            )
-        return chunk
+            early = self._early.pop(0)
+            if early is not OVER:
+                yield self._batch(self._here(early), 0, early=True)
 
     # Batches --------------------------------------------------------------------------------------------------------
 
-    def _batch(self, chunk: Chunk | Tensor | None, turn: int, *, views: bool = True) -> Batch:
-        passes = {"first_pass": turn == 0, "last_pass": turn + 1 == self.num_updates}
+    def _here(self, chunk: Chunk | Tensor | None) -> Arrived | None:
+        """Return a batch of the stream on the device, where it stays for its steps."""
         if chunk is None:
-            nothing = torch.empty(0, dtype=torch.int64, device=self.device)
-            return Batch(nothing, [], nothing, self.num_large, **passes)
+            return None
         if isinstance(chunk, Tensor):
             index = chunk.to(self.pixels.device, non_blocking=True)
-            pixels, targets, origins, kept = self.pixels[index], self.targets[index], self.targets[index], None
-        else:
-            index, pixels, targets, origins = (self._there(part) for part in self._whole(chunk, turn))
-            kept = pixels
-        made = self.maker.views(pixels, "augment", self.step, self.rank) if views else []
-        return Batch(index, made, targets, self.num_large, 0, kept, origins, **passes)
-
-    def _there(self, part: Tensor) -> Tensor:
-        return part.to(self.device, non_blocking=True)
-
-    def _whole(self, chunk: Chunk, turn: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return a batch of full size: in the place of what did not decode, copies of the others with position -1.
-
-        Batches of different sizes could not be gathered from several processes. A memory does not take the copies.
-        """
+            return Arrived(index, self.pixels[index], self.targets[index], self.targets[index], 0)
         lost = self.batch_size - len(chunk.positions)
-        if lost and turn == 0:
+        if lost:
             self.num_skipped += lost
             if len(self.skipped) < MOST_NAMES:
                 new = [name for name in chunk.skipped if name not in self.skipped]
                 self.skipped += new[: MOST_NAMES - len(self.skipped)]
-        if not lost:
-            return chunk.positions, chunk.pixels, chunk.targets, chunk.origins
+        parts = self._whole(chunk, lost) if lost else chunk[:4]
+        index, pixels, targets, origins = (part.to(self.device, non_blocking=True) for part in parts)
+        return Arrived(index, pixels, targets, origins, lost)
+
+    def _batch(self, here: Arrived | None, turn: int, *, early: bool = False) -> Batch:
+        passes = {"first_pass": turn == 0, "last_pass": turn + 1 == self.num_updates}
+        if here is None:
+            nothing = torch.empty(0, dtype=torch.int64, device=self.device)
+            return Batch(nothing, [], nothing, self.num_large, **passes)
+        made = [] if early or self.views_later else self.maker.views(here.pixels, "augment", self.step, self.rank)
+        kept = here.pixels if self.payload else None
+        return Batch(
+            here.index, made, here.targets, self.num_large, 0, kept, here.origins, num_lost=here.lost, **passes
+        )
+
+    def with_views(self, batch: Batch) -> Batch:
+        """Return a batch of a loader that makes ``views_later``, with its views."""
+        pixels = self._found(batch.index, batch.pixels)
+        return batch._replace(views=self.maker.views(pixels, "augment", self.step, self.rank))
+
+    def _whole(self, chunk: Chunk, lost: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return a batch of full size: in the place of what did not decode, earlier images with position -1.
+
+        Batches of different sizes could not be gathered from several processes. The earlier images are those of the
+        last batch that was whole; copies of the batch's own before there was one. A memory does not take them.
+        """
         nothing = torch.full((lost,), -1)
-        if not len(chunk.positions):  # not one of them: grey images, so that this process keeps step with the others
-            grey = torch.full((lost, 3, self.stream.side, self.stream.side), 128, dtype=torch.uint8)
-            return nothing, grey, nothing, nothing
-        copies = torch.arange(lost) % len(chunk.positions)
-        parts = (nothing, chunk.pixels[copies], nothing, nothing)
+        others = self._spare if self._spare is not None else chunk.pixels
+        if len(others):
+            fill = others[torch.arange(lost) % len(others)]
+        else:  # not one image yet: grey, so that this process keeps step with the others
+            fill = torch.full((lost, 3, self.stream.side, self.stream.side), 128, dtype=torch.uint8)
         own = (chunk.positions, chunk.pixels, chunk.targets, chunk.origins)
-        return tuple(torch.cat(pair) for pair in zip(own, parts, strict=True))
+        return tuple(torch.cat(pair) for pair in zip(own, (nothing, fill, nothing, nothing), strict=True))
 
     def views_of(self, index: Tensor, purpose: str, pixels: Tensor | None = None) -> list[Tensor]:
         """Return freshly drawn views of images, given as uint8 or (in index mode) by their numbers."""
@@ -228,11 +235,13 @@ class StreamLoader:
         Every process must call this.
         """
         chunk = None if self._chunk is None else self._chunk._asdict()
-        own = {"skipped": self.skipped, "num_skipped": self.num_skipped, "chunk": chunk}
+        own = {"skipped": self.skipped, "num_skipped": self.num_skipped, "chunk": chunk, "spare": self._spare}
         return {"step": self.step, "processes": of_all(own)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at a saved position."""
         own = state["processes"][self.rank]
         self.step, self.skipped, self.num_skipped = state["step"], own["skipped"], own["num_skipped"]
-        self._chunk = None if own["chunk"] is None else Chunk(**own["chunk"])
+        self._chunk, self._spare = None if own["chunk"] is None else Chunk(**own["chunk"]), own["spare"]
+        if self._chunk is not None:  # its losses are counted when it is taken up
+            self.num_skipped -= self.batch_size - len(self._chunk.positions)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cassle.checks import Count, Positive, Whole, out_of_range
+from cassle.data import STREAMED
 from cassle.data.iterators import IteratorStream, Source
 from cassle.data.module import TaskData, TaskImages
 from cassle.data.orders import Order, class_order, class_sequential, iid_order, in_order
@@ -19,9 +20,6 @@ from cassle.data.streams import ArrayStream, Stream
 from cassle.data.videos import VideoStream
 from cassle.errors import ConfigError
 from cassle.randomness import generator
-
-#: data sets that exist as streams only
-STREAMED = ("video", "frames", "list", "iterator")
 
 
 class StreamData:
@@ -77,7 +75,7 @@ class StreamData:
         """
         problems = [*out_of_range(StreamData, locals()).values()]
         points = [25, 50, 75, 100] if eval_at is None else eval_at
-        if not points or min(points) <= 0 or max(points) > 100:
+        if not points or not all(0 < point <= 100 for point in points):
             problems.append(f"--eval_at {' '.join(f'{p:g}' for p in points)}: must be percents above 0, up to 100.")
         if problems:
             raise ConfigError(problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -43,6 +44,8 @@ class Stream:
         bounds: positions at which a split or an epoch is through, where there are such.
         num_origins: number of videos, classes or folders that samples come from; None where unknown.
         origin_names: their names, by number; empty where they have none.
+        may_end: whether it may be over before ``length``, or before where it is to stop.
+        digest: of what it is made of, to notice that this has changed; empty where nobody can tell.
         skipped_at_start: files that are left out of the stream altogether, as "name: reason".
     """
 
@@ -52,6 +55,8 @@ class Stream:
     num_origins: int | None = None
     origin_names: Sequence[str] = ()
     skipped_at_start: Sequence[str] = ()
+    may_end: bool = False
+    digest: str = ""
 
     def read(self, start: int, count: int) -> Chunk:
         """Return the samples at stream positions [start, start + count), cut at the stream's length.
@@ -155,3 +160,11 @@ def gather(
 def once(texts: Iterable[str]) -> list[str]:
     """Return every text once, in the order of their first appearance."""
     return list(dict.fromkeys(texts))
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """Return a SHA-256 of texts, e.g. of the names of files."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(f"{part}\n".encode(errors="surrogateescape"))
+    return found.hexdigest()

@@ -12,7 +12,7 @@ from torch import Tensor
 from cassle.checks import Count, Positive, Seed, Whole, out_of_range
 from cassle.data.orders import draw_evenly, group_order, iid_order
 from cassle.data.source import UNDECODABLE, squared
-from cassle.data.streams import Chunk, IndexedStream
+from cassle.data.streams import Chunk, IndexedStream, digest_of
 from cassle.data.tree import files_below
 from cassle.data.video_file import ENDS_EARLY, Reader, Video, av_module, decodes, look, reason_of, upright
 from cassle.errors import ConfigError, DataError
@@ -89,6 +89,7 @@ class VideoStream(IndexedStream):
         self.origin_names = tuple(name for name, video in zip(names, found, strict=True) if isinstance(video, Video))
         self.skipped_at_start = tuple(text for text in found if isinstance(text, str))
         self.num_origins = len(self.videos)
+        self.digest = digest_of(f"{name}:{(self.folder / name).stat().st_size}" for name in self.origin_names)
         if not self.videos:
             why = "\n  ".join(["", *self.skipped_at_start[:5]]) if names else " It is empty."
             raise DataError(f"--data_dir {self.folder}: no video that opens, in it or below.{why}")

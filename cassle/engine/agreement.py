@@ -53,9 +53,10 @@ def _label_problems(plan: Plan) -> list[str]:
     """Return what a method or a strategy that learns from labels cannot do with the data."""
     if plan.data is None:
         return []
-    problems, without = [], plan.data.location.no_labels
-    if without and METHODS[plan.method].needs_labels:
-        problems.append(f"--no_labels: {plan.method} needs labels; give them, or use another --method.")
+    problems, without, streamed = [], plan.data.location.no_labels, plan.data.dataset in ("video", "frames")
+    if (without or streamed) and METHODS[plan.method].needs_labels:
+        which = f"--dataset {plan.data.dataset}" if streamed else "--no_labels"
+        problems.append(f"{which}: {plan.method} needs labels; give them, or use another --method.")
     if not STRATEGIES[plan.strategy].wants_labels:
         return problems
     if without:

@@ -49,6 +49,8 @@ class Experiment:
         self.writes = self.plan.training.rank == 0  # one process writes; the others train
         self.say = say if self.writes else (lambda line: None)
 
+    parts = "tasks"  # what the records of the ledger are
+
     def run(self) -> dict[str, Any]:
         """Run the tasks that are not done, and return the results (the content of ``results.json``).
 
@@ -79,10 +81,8 @@ class Experiment:
             continues = self.folder.claim(self.plan.config())
             ledger = Ledger(self.folder.path / "ledger.json", self.plan.data.num_tasks)
             done = sum(record.status == "done" for record in ledger.tasks)
-            finished = done == len(ledger.tasks)
-            news = (
-                ": finished before; its results" if finished else f": continues, {done} tasks done" if continues else ""
-            )
+            news = f": continues, {done} {self.parts} done" if continues else ""
+            news = ": finished before; its results" if done == len(ledger.tasks) else news
             self.say(f"Experiment {self.folder.path}{news}")
             for note in self.plan.notes():
                 self.say(note)
@@ -104,7 +104,8 @@ class Experiment:
         if self.plan.run.task_idx > 0:
             self._take_over(ledger, model, images)
         images = images.to(self.plan.training.device)
-        for task in range(self.plan.run.task_idx, len(ledger.tasks)):
+        task = self.plan.run.task_idx
+        while task < len(ledger.tasks):  # a stream may end before all its parts
             record = ledger.tasks[task]
             if record.status == "pending":
                 model = self._train(task, ledger, images, interruption, run)
@@ -112,6 +113,7 @@ class Experiment:
                 model = self._restored(record, images)
             if record.status != "done" and self.writes:
                 self._finish_task(task, ledger, model, images, run)
+            task += 1
         return self._close(ledger, run)
 
     def _divide(self, ledger: Ledger) -> None:

@@ -93,10 +93,14 @@ def _results(source: Path, about: Mapping[str, Any]) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         protocol, probes = content["protocol"], {}
         odd = [name for name in SHARED if protocol[name] != about["config"][name]]
-        known = Ledger(path.with_name("ledger.json"), content["num_tasks"]).tasks[task].digest
+        of_a_stream = "num_evaluations" in content
+        number = content["num_evaluations" if of_a_stream else "num_tasks"]
+        known = Ledger(path.with_name("ledger.json"), number).tasks[task].digest
         for name, numbers in content["probes"].items():
-            matrix = numbers["accuracy_matrix"][: task + 1]
-            if len(matrix) > task:
+            matrix = numbers["accuracy" if of_a_stream else "accuracy_matrix"][: task + 1]
+            if len(matrix) > task and of_a_stream:
+                probes[name] = {"accuracies": matrix[task], "samples": content["samples"][task]}
+            elif len(matrix) > task:
                 probes[name] = {
                     "accuracies": matrix[task],
                     "average_accuracy": average_accuracy(matrix),

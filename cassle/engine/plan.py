@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
+from cassle.data import STREAMED
 from cassle.data.iterators import Source
 from cassle.data.module import TaskData, TaskImages, available_memory
 from cassle.data.orders import Order
 from cassle.data.recipe import Augmentation, Recipe
-from cassle.data.stream_settings import STREAMED, StreamData
+from cassle.data.stream_settings import StreamData
 from cassle.data.streams import Stream
 from cassle.engine.agreement import model_problems, settings_problems
 from cassle.engine.checkpoint import load
@@ -22,6 +23,7 @@ from cassle.engine.foreign import is_upstream
 from cassle.engine.pretrained import start_from
 from cassle.engine.run import Run
 from cassle.engine.settings import canonical_names, plain
+from cassle.engine.stream_agreement import COUNTED_IN_EPOCHS
 from cassle.engine.timetable import Timetable
 from cassle.engine.trainer import Training
 from cassle.engine.wandb_run import WandB
@@ -50,11 +52,12 @@ class Plan:
 
     def __init__(self, values: Mapping[str, Any], source: Source | None = None) -> None:
         self.source = source
+        self._opened: Stream | None = None  # over files: looking at all of them takes a while
         values = canonical_names(values)
         self.choice = self._choose(values)
         self.method, self.distiller, self.strategy, self.memory, self.backbone, _ = self.choice
-        values = {**values, **{flag: name for flag, (_, name) in self.choice.parts.items()}}
         self.schema = schema_for(self.choice)
+        values = {**self._of_streams(values), **values, **{flag: name for flag, (_, name) in self.choice.parts.items()}}
         self.values, self.problems = self.schema.read(values)  # go on with the rest: its problems are told too
         self.run = self._build(Run)
         self.data = self._build(TaskData)
@@ -76,6 +79,12 @@ class Plan:
                 self.problems += error.problems
         if self.problems:
             raise ConfigError(self.problems)
+
+    def _of_streams(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the defaults that a stream has instead of those of tasks."""
+        if values.get("stream", "none") == "none" and values.get("dataset") not in STREAMED:
+            return {}
+        return {name: 0 for name in COUNTED_IN_EPOCHS if name in self.schema.names}
 
     def _choose(self, values: Mapping[str, Any]) -> Choice:
         """Return the choice of components; if they are wrong, tell what is wrong with the rest as well."""
@@ -191,7 +200,9 @@ class Plan:
 
     def open_stream(self, images: TaskImages | None) -> Stream:
         """Return the stream of the run: over loaded images, or over files."""
-        return self.stream.open(self.data, images, size=self.size, seed=self.run.seed, source=self.source)
+        if self._opened is None or images is not None:
+            self._opened = self.stream.open(self.data, images, size=self.size, seed=self.run.seed, source=self.source)
+        return self._opened
 
     def notes(self) -> list[str]:
         """Return what is allowed, but may not be meant; one sentence each."""

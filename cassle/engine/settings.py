@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -129,7 +130,7 @@ class Schema:
         return {name: values[name] for name, owner in self.owner.items() if owner is target}
 
     def _parse(self, values: dict[str, Any]) -> dict[str, Any]:
-        return vars(self.parser.parse_object(values))
+        return vars(self.parser.parse_object(deepcopy(values)))  # it would change the caller's lists in place
 
     def _unknown(self, name: str) -> str:
         where = self.elsewhere(name)

@@ -19,7 +19,7 @@ from cassle.engine.interruption import Interruption
 from cassle.engine.ledger import Ledger, TaskRecord
 from cassle.engine.pretrained import start_from
 from cassle.engine.results import protocol_of
-from cassle.engine.stream_table import StreamTable, read_table, stream_line
+from cassle.engine.stream_table import StreamTable, read_table, stream_line, write_uses
 from cassle.engine.task import agree_on_statistics, fit, fresh_model
 from cassle.engine.wandb_run import WandBRun
 from cassle.evaluation import stream_report
@@ -27,6 +27,7 @@ from cassle.evaluation.stream_report import Course, Results
 from cassle.methods.base import SSLMethod
 from cassle.nn.state import load_strictly
 from cassle.randomness import key
+from cassle.strategies import STRATEGIES
 
 ROWS = 50  # of the table, over the whole stream
 
@@ -39,6 +40,7 @@ class StreamExperiment(Experiment):
     """
 
     loader: StreamLoader
+    parts = "evaluations"
 
     @classmethod
     def of(cls, experiment: Experiment) -> StreamExperiment:
@@ -58,12 +60,14 @@ class StreamExperiment(Experiment):
         self.loader = StreamLoader(
             stream, plan.recipes, batch_size=training.batch_size, seed=plan.run.seed,
             num_updates=plan.stream.num_updates, num_batches=self.timetable.num_batches, warm_up=self.timetable.warm_up,
-            depth=plan.stream.prefetch, rank=training.rank, world_size=training.processes, device=training.device,
+            depth=plan.stream.prefetch, views_later=not STRATEGIES[plan.strategy].trains_on_arrivals,
+            rank=training.rank, world_size=training.processes, device=training.device,
             pixels=images.train.pixels.to(training.device) if index_mode else None,
             targets=images.train.targets.to(training.device) if index_mode else None,
         )  # fmt: skip
         if plan.streamed and self.writes:
-            self._check_manifest({"dataset": plan.data.dataset, "length": stream.length, "origins": stream.num_origins})
+            found = {"length": stream.length, "origins": stream.num_origins, "content_sha256": stream.digest}
+            self._check_manifest({"dataset": plan.data.dataset, **found})
         self.ends = [batches * self.loader.num_updates for batches in self.timetable.evaluations]
         return images
 
@@ -102,23 +106,34 @@ class StreamExperiment(Experiment):
         table = StreamTable(
             folder / "metrics.csv", task, lambda row: self._tell(row, run), self.loader, self.say,
             every=max(self.loader.total_steps // ROWS, 1), first=self.writes,
-            skipped=ledger.tasks[task - 1].skipped if task else (),
+            skipped=ledger.tasks[task - 1].skipped if task else self.loader.stream.skipped_at_start,
         )  # fmt: skip
         last = folder / "last.ckpt"
         checkpointing = Checkpointing(last, self.loader, 1, plan.training.checkpoint_minutes, interruption)
         seeding = Seeding(plan.run.seed, 0, first=self.loader.start)
         trainer = plan.training.make_trainer(folder, [seeding, table, checkpointing], progress_bar=False)
         self.loader.deal(trainer.global_rank, trainer.world_size)
+        if before is not None:  # the scale of 16-bit losses
+            trainer.precision_plugin.load_state_dict(before.carried["precision"])
         fit(trainer, model, self.loader, last, interruption)
         model.to(plan.training.device)
         agree_on_statistics(model)
         record = self._record(task, table)
-        carried = {"optimizer": trainer.optimizers[0].state_dict(), "loader": self.loader.state_dict()}
+        carried = {
+            "optimizer": trainer.optimizers[0].state_dict(),
+            "loader": self.loader.state_dict(),
+            "precision": trainer.precision_plugin.state_dict(),
+        }
         if self.writes:
             path = folder / "final.ckpt"
             record.digest = handoff.write(path, plan, task, model, {}, carried)
+            if getattr(model, "memory", None) is not None:
+                write_uses(folder / "uses.csv", model.memory)
             atomic_write_text(self.folder.path / "last_checkpoint.txt", f"{path}\n{self.folder.config_file}\n")
         ledger.tasks[task] = record
+        if self.loader.ended:
+            self.say(f"The stream has ended after {self.loader.position} samples.")
+            del ledger.tasks[task + 1 :]
         if self.writes:
             ledger.save()
         trainer.strategy.barrier("final checkpoint")
@@ -166,7 +181,7 @@ class StreamExperiment(Experiment):
     # Results --------------------------------------------------------------------------------------------------------
 
     def _after(self, task: int) -> str:
-        done = self.ends[task] / self.loader.total_steps
+        done = 1 if self.loader.ended else self.ends[task] / self.loader.total_steps
         return f"After {100 * done:.0f} % of the training, mean over all splits"
 
     def _report(self, ledger: Ledger) -> Results:

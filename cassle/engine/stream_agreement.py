@@ -24,6 +24,11 @@ BELONGING: dict[str, tuple[tuple[str, ...], Callable[[Plan], bool]]] = {
     "--dataset video": (("fps", "n_seq_samples", "seq_sampling"), lambda plan: plan.data.dataset == "video"),
 }
 
+#: settings that count epochs, which a stream has not; 0 is their default there
+COUNTED_IN_EPOCHS = (
+    "warmup_epochs", "freeze_prototypes_epochs", "freeze_last_layer", "warmup_teacher_temperature_epochs",
+)  # fmt: skip
+
 
 def stream_problems(plan: Plan) -> list[str]:
     """Return what does not go together, one sentence each; a component that could not be built is None."""
@@ -51,6 +56,8 @@ def _given(plan: Plan) -> list[str]:
 
 def _of_the_source(plan: Plan) -> list[str]:
     if (plan.data.dataset == "iterator") == (plan.source is not None):
+        if plan.source is not None and plan.training.processes > 1 and not callable(plan.source):
+            return ["images: an iterable has one reader, and there are several processes; hand in open(position)."]
         return []
     if plan.source is None:
         return ["--dataset iterator: the images come from Python; use cassle.Experiment(images=...) there."]
@@ -68,10 +75,36 @@ def _of_the_run(plan: Plan) -> list[str]:
         problems.append(
             f"--accumulate_grad_batches {training.accumulate}: not with a stream; give a larger --batch_size."
         )
+    problems += _of_the_epochs(plan)
     if plan.run.task_idx:
         problems.append(f"--task_idx {plan.run.task_idx}: a stream has no tasks; leave the flag out.")
     if not plan.online.disabled:
         problems.append("--disable_online_eval false: the online probe is for tasks; a stream is evaluated --eval_at.")
+    return problems
+
+
+def _of_the_epochs(plan: Plan) -> list[str]:
+    problems, values = [], plan.values
+    if values["warmup_epochs"] >= 1:
+        problems.append(
+            f"--warmup_epochs {values['warmup_epochs']:g}: a stream counts as one epoch, whatever its length; give a "
+            "part of it, e.g. 0.05."
+        )
+    problems += [
+        f"--{name} {values[name]:g}: a stream has no epochs; give 0."
+        for name in COUNTED_IN_EPOCHS[1:]
+        if values.get(name)
+    ]
+    if values["schedule_interval"] == "epoch":
+        problems.append("--schedule_interval epoch: a stream has no epochs; give step.")
+    if values["scheduler"] == "step":
+        problems.append("--scheduler step: decays at epochs, which a stream has not; take cosine, triangle or none.")
+    if values["checkpoint_frequency"] != 1:
+        problems.append(
+            f"--checkpoint_frequency {values['checkpoint_frequency']}: counts epochs; give --checkpoint_minutes."
+        )
+    if values.get("memory_insert") == "every_epoch" and "minred" not in plan.strategy.split("+"):
+        problems.append("--memory_insert every_epoch: what arrives in a stream enters the memory once; leave it out.")
     return problems
 
 

@@ -11,9 +11,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from cassle.atomic import atomic_write_text
 from cassle.data.batch import Batch
 from cassle.data.stream_loader import StreamLoader
 from cassle.engine.callbacks import MetricsTable
+from cassle.losses.distributed import gather_exact
+from cassle.memory.base import MOST_USES, Memory
 from cassle.processes import of_all, summed
 
 
@@ -49,20 +52,21 @@ class StreamTable(MetricsTable):
         super().__init__(path, part, on_row, first=first)
         self.loader, self.say, self.every = loader, say, every
         self.skipped = list(skipped)  # what did not decode, of all processes
-        self._num_skipped = 0
+        self._num_skipped = self.step = 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Add the terms of the batch, and close the row if it is time."""
         super().on_train_batch_end(trainer, model, outputs, batch, batch_idx)
-        step = self.loader.start + batch_idx + 1
-        if step % self.every and step != self.loader.stop:
-            return
-        about = {"part": self.task, "step": step, "samples": self.loader.position}
+        self.step = self.loader.start + batch_idx + 1
+        if self.step % self.every == 0 or self.step == self.loader.stop:
+            self._close(trainer, model, batch)
+
+    def _close(self, trainer: pl.Trainer, model: pl.LightningModule, batch: Batch | None) -> None:
         self._look_for_skipped(model)
         self.extra |= {"skipped": self._num_skipped, **contents(model, batch)}
-        self.close_row(trainer, about)
+        self.close_row(trainer, {"part": self.task, "step": self.step, "samples": self.loader.position})
 
     def _look_for_skipped(self, model: pl.LightningModule) -> None:
         number = int(summed(torch.tensor(float(self.loader.num_skipped), device=model.device)))
@@ -76,16 +80,18 @@ class StreamTable(MetricsTable):
         self.skipped = list(names)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        """Do nothing: the last step of the part has closed its row."""
+        """Close the last row where the stream has ended early; else the last step of the part has closed it."""
+        if self._sums is not None:
+            self._close(trainer, model, None)
 
 
-def contents(model: pl.LightningModule, batch: Batch) -> dict[str, float]:
-    """Return what the training batch and the memory hold; waits for the device."""
+def contents(model: pl.LightningModule, batch: Batch | None) -> dict[str, float]:
+    """Return what the training batch and the memory hold; waits for the device. Every process must call this."""
     found, memory = {}, getattr(model, "memory", None)
-    drawn = getattr(model, "drawn", None)
-    origins = [batch.origins] if model.num_stream and batch.origins is not None else []
-    origins += [memory.origins[drawn]] if memory is not None and drawn is not None else []
-    if origins and (number := _different(torch.cat(origins))):
+    recalled = getattr(model, "recalled", None)
+    parts = [] if batch is None or batch.origins is None or not model.num_stream else [batch.origins]
+    parts += [] if recalled is None or recalled.origins is None else [recalled.origins]
+    if parts and (number := _different(gather_exact(torch.cat(parts)))):
         found["origins_in_batch"] = number
     if memory is not None and len(memory):
         slots = memory.slots
@@ -100,8 +106,19 @@ def _different(origins: Tensor) -> int:
     return len(origins[origins >= 0].unique())
 
 
+def write_uses(path: Path, memory: Memory) -> None:
+    """Write how many of the samples that have arrived were drawn how often: columns uses, samples."""
+    now = memory.uses[memory.slots].clamp(max=MOST_USES)
+    counts = (memory.uses_of_the_gone + now.bincount(minlength=MOST_USES + 1)).tolist()
+    counts[0] += memory.num_arrived - sum(counts)  # those that never entered
+    lines = [f"{uses},{samples}\n" for uses, samples in enumerate(counts) if samples]
+    atomic_write_text(path, "uses,samples\n" + "".join(lines))
+
+
 def read_table(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a table as numbers, without the columns that a row leaves empty."""
+    """Return the rows of a table as numbers, without the columns that a row leaves empty; none without the table."""
+    if not path.is_file():  # the stream had ended before the part began
+        return []
     with path.open(newline="") as file:
         return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
 

@@ -57,10 +57,12 @@ def _panels(results: Mapping[str, Any]) -> list[Callable[[Axes], None]]:
 
     def lines(title: str, names: Mapping[str, str]) -> Callable[[Axes], None]:
         def draw(axes: Axes) -> None:
-            for (name, label), colour in zip(names.items(), (DARK, OTHER), strict=False):
+            for (name, label), colour, style in zip(names.items(), (DARK, OTHER), ("-", "--"), strict=False):
                 found = [(row["step"], row[name]) for row in results["along"] if name in row]
                 if found:
-                    axes.plot(*zip(*found, strict=True), color=colour, label=label, linewidth=2)
+                    axes.plot(*zip(*found, strict=True), color=colour, linestyle=style, label=label, linewidth=2)
+            if len(names) > 1:  # counts
+                axes.yaxis.get_major_locator().set_params(integer=True)
             axes.set_title(title, fontsize=10)
             axes.set_xlabel("optimizer steps", fontsize=9)
             axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))

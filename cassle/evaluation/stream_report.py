@@ -133,13 +133,16 @@ def print_tables(results: Results, title: str) -> None:
         tables.append(_accuracies(results, title))
     for table in tables:
         Console().print(table)
+    if results["skipped"]:
+        skipped = results["skipped"]
+        Console().print(f"Skipped, {len(skipped)} files:", *skipped[:10], "…" if len(skipped) > 10 else "", sep="\n  ")
 
 
 def _along(rows: Sequence[Mapping[str, float]], title: str) -> Any:
     from rich.table import Table
 
     columns = {
-        "samples": "samples", "skipped": "skipped", "loss": "loss", "in_memory": "in memory",
+        "step": "step", "samples": "samples", "skipped": "skipped", "loss": "loss", "in_memory": "in memory",
         "origins_in_memory": "origins in memory", "origins_in_batch": "origins in batch", "uses_mean": "uses, mean",
         "uses_max": "uses, most",
     }  # fmt: skip

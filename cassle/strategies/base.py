@@ -26,6 +26,8 @@ class Strategy:
     reads_features: ClassVar[bool] = False
     #: whether it has to know where a task ends
     needs_tasks: ClassVar[bool] = False
+    #: whether the images that arrive are themselves trained on; otherwise only what is drawn from the memory
+    trains_on_arrivals: ClassVar[bool] = True
     #: whether it learns from labels
     wants_labels: ClassVar[bool] = False
 

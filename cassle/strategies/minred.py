@@ -18,6 +18,7 @@ from cassle.strategies.replay import Memorising
 class MinRedReplay(Memorising):
     """MinRed (Purushwalkam et al. 2022): what arrives goes into a memory without redundancy; training draws from it."""
 
+    trains_on_arrivals = False
     memories = ("minred", "fifo", "reservoir", "class_balanced")
     default_memory = "minred"
     # With arrivals in the first epoch only, all others would train on a memory that does not change any more.
@@ -60,10 +61,12 @@ class MinRedReplay(Memorising):
                 self._let_in(early, turn)
         if self.memorises and batch.first_pass and batch.num_stream:
             self._let_in(batch)
-        number = min(self.drawn_of(self.images.batch_size), len(self.memory) // number_of_processes())
-        past = self.draw(number)
+        processes = number_of_processes()
+        number = min(self.drawn_of(self.images.batch_size), len(self.memory) // processes)
+        # One image alone has no batch statistics: until there are two, what arrives is trained on.
+        past = self.draw(number) if number * processes >= max(self.smallest_batch, 2) else None
         if past is None:
-            return batch
+            return batch if batch.views else self.images.with_views(batch)
         views = self.views_of(past)
         return Batch(past.keys, views, past.targets, batch.num_large, num_replay=number)
 

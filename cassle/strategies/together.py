@@ -72,6 +72,7 @@ def together(kinds: tuple[type[Strategy], ...]) -> type[Strategy]:
             "defaults": {name: value for kind in kinds for name, value in kind.defaults.items()},
             "reads_features": any(kind.reads_features for kind in kinds),
             "needs_tasks": any(kind.needs_tasks for kind in kinds),
+            "trains_on_arrivals": all(kind.trains_on_arrivals for kind in kinds),
             "wants_labels": any(kind.wants_labels for kind in kinds),
             "refuses": classmethod(refuses),
         },

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torchvision
 
-from cassle.data import BENCHMARKS
+from cassle.data import BENCHMARKS, STREAMED
 from cassle.data.benchmarks import DIGITS, DOMAINNET, IMAGENET, IMAGENET100, STL10, TINYIMAGENET, Location
 from cassle.data.imagenet100 import CLASSES
 from cassle.data.layouts import DOMAINS
@@ -230,7 +230,7 @@ def test_sizes_and_counts():
     assert known == {
         "cifar10": (32, 10, 50_000), "cifar100": (32, 100, 50_000), "stl10": (96, 10, 105_000),
         "tinyimagenet": (64, 200, 100_000), "imagenet": (224, 1000, 1_281_167), "imagenet100": (224, 100, 126_689),
-        "domainnet": (224, 345, None), "custom": (224, None, None),
+        "domainnet": (224, 345, None), **dict.fromkeys((*STREAMED, "custom"), (224, None, None)),
     }  # fmt: skip
     assert {b.std for name, b in BENCHMARKS.items() if b.image_size == 224} == {(0.229, 0.224, 0.225)}
 

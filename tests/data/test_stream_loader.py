@@ -71,13 +71,31 @@ def test_a_continued_run_sees_what_an_uninterrupted_one_sees(updates, stop):
     assert min(stream.read_, default=40) == -(-stop // updates) * 4  # the batch at hand is not read again
 
 
-def test_what_does_not_decode_is_counted_and_replaced_by_copies_that_no_memory_takes():
-    made = loader(Holes({1, 2, *range(8, 12)}))
-    first, _, third, *_ = made
-    assert first.index.tolist() == [0, 3, -1, -1]
-    assert torch.equal(first.pixels[2:], first.pixels[:2]) and first.targets[2:].tolist() == [-1, -1]
-    assert third.index.tolist() == [-1] * 4 and (third.pixels == 128).all()
-    assert made.num_skipped == 6 and made.skipped == [f"{p}: torn" for p in (1, 2, 8, 9, 10, 11)]
+def test_in_the_place_of_what_does_not_decode_come_earlier_images_that_no_memory_takes():
+    made = loader(Holes({5, 6, *range(8, 12)}))
+    first, second, third, *_ = made
+    assert second.index.tolist() == [4, 7, -1, -1] and second.num_lost == 2
+    assert torch.equal(second.pixels[2:], first.pixels[:2]) and second.targets[2:].tolist() == [-1, -1]
+    assert third.index.tolist() == [-1] * 4 and torch.equal(third.pixels, first.pixels)  # the last whole batch
+    assert made.num_skipped == 6 and made.skipped == [f"{p}: torn" for p in (5, 6, 8, 9, 10, 11)]
+
+
+def test_before_there_was_a_whole_batch_come_copies():
+    first, second, *_ = loader(Holes({1, 2, *range(4, 8)}))
+    assert first.index.tolist() == [0, 3, -1, -1] and torch.equal(first.pixels[2:], first.pixels[:2])
+    assert second.index.tolist() == [-1] * 4 and (second.pixels == 128).all()
+
+
+def test_what_fills_is_the_same_in_a_continued_run():
+    settings = {"num_updates": 2}
+    whole, first = list(loader(Holes({5, 6, 9}), **settings)), loader(Holes({5, 6, 9}), **settings)
+    for step, _ in enumerate(first, start=1):
+        second = loader(Holes({5, 6, 9}), **settings)
+        second.load_state_dict(first.state_dict())
+        following = list(second)
+        assert len(following) == 20 - step and second.num_skipped == 3
+        for a, b in zip(following, whole[step:], strict=True):
+            assert torch.equal(a.pixels, b.pixels) and torch.equal(a.views[0], b.views[0])
 
 
 def test_index_mode_looks_images_up():
@@ -118,7 +136,20 @@ def test_position():
     assert positions == [4 * (step // 2 + 1) for step in range(20)]
 
 
-def test_a_stream_that_ends_early_says_so():
-    made = loader(num_batches=12)
-    with pytest.raises(DataError, match="the stream ended after 40 samples, and 12 batches of 4 were planned"):
-        list(made)
+class Short(Holes):
+    """A stream of which nobody knew that it has only forty samples."""
+
+    may_end = True
+
+
+def test_a_stream_that_ends_early():
+    made = loader(Short(), num_batches=12, num_updates=2)
+    assert len(list(made)) == 20 and made.ended and made.position == 40 and len(made) == 24
+    with pytest.raises(DataError, match="--batch_size 50: the stream was over before one batch"):
+        list(loader(Short(), batch_size=50, num_batches=2))
+
+
+def test_views_that_are_made_later_are_the_same():
+    later = loader(views_later=True)
+    for one, other in zip(loader(), later, strict=True):
+        assert not other.views and torch.equal(later.with_views(other).views[1], one.views[1])

@@ -6,6 +6,7 @@ from typing import Literal
 import pytest
 
 from cassle.checks import Count, Positive, Share, out_of_range, ranges
+from cassle.engine.plan import Plan
 from cassle.engine.settings import Component, Schema, belonging, canonical_names, plain
 from cassle.errors import ConfigError
 
@@ -152,3 +153,9 @@ def test_settings_under_two_names():
     assert canonical_names({"encoder": "a", "lr": 1}) == {"backbone": "a", "lr": 1}
     with pytest.raises(ConfigError, match="--encoder and --backbone: are the same flag"):
         canonical_names({"encoder": "a", "backbone": "a"})
+
+
+def test_the_callers_values_stay_as_they_are():
+    values = {"method": "simclr", "backbone": "tiny", "gpus": ["0"]}
+    Plan(values)
+    assert values == {"method": "simclr", "backbone": "tiny", "gpus": ["0"]}

@@ -6,12 +6,15 @@ import json
 import pytest
 import torch
 
+from cassle.data.read_ahead import ReadAhead
 from cassle.data.stream_loader import StreamLoader
 from cassle.engine import handoff
+from cassle.engine.export import export
 from cassle.engine.plan import Plan
 from cassle.engine.pretrained import load_backbone
 from cassle.errors import ConfigError
 from cassle.evaluation import stream_report
+from cassle.strategies.replay import ExperienceReplay
 from tests.engine import Killed, assert_equal, run
 
 STREAM = {
@@ -41,10 +44,10 @@ def outcome(folder, parts=2):
 def kill_at_step(monkeypatch, step):
     make = StreamLoader._batch
 
-    def dying(loader, chunk, turn, *, views=True):
-        if views and loader.step == step:
+    def dying(loader, here, turn, *, early=False):
+        if not early and loader.step == step:
             raise Killed
-        return make(loader, chunk, turn, views=views)
+        return make(loader, here, turn, early=early)
 
     monkeypatch.setattr(StreamLoader, "_batch", dying)
 
@@ -72,6 +75,14 @@ def test_evaluating_along_the_way_changes_nothing(tmp_path):
         for name, part in (("often", 4), ("once", 0))
     )
     assert all(torch.equal(value, once[name]) for name, value in often.items())
+
+
+def test_the_uses_of_every_sample_are_written(tmp_path):
+    run(tmp_path, **{**STREAM, **MINRED, "memory_warm_up": 0})
+    text = (tmp_path / "job" / "task1" / "uses.csv").read_text().splitlines()
+    counts = {int(uses): int(samples) for uses, samples in (line.split(",") for line in text[1:])}
+    assert text[0] == "uses,samples" and sum(counts.values()) == 1280  # every sample that arrived
+    assert sum(uses * samples for uses, samples in counts.items()) == STEPS * 128
 
 
 def test_the_memory_lies_in_the_newest_checkpoint_only(tmp_path):
@@ -105,13 +116,13 @@ def test_a_part_of_a_stream_can_be_probed(tmp_path):
 
 
 def test_no_position_is_read_twice_with_payload_even_by_a_run_that_is_evaluated(tmp_path, monkeypatch):
-    read, found = StreamLoader._read, []
+    read, found = ReadAhead._read, []
 
-    def noting(loader, number):
+    def noting(reader, number):
         found.append(number)
-        return read(loader, number)
+        return read(reader, number)
 
-    monkeypatch.setattr(StreamLoader, "_read", noting)
+    monkeypatch.setattr(ReadAhead, "_read", noting)
     run(tmp_path, **{**STREAM, **MINRED, "eval_at": [25, 50, 75]})
     assert len(found) == len(set(found)) and set(range(10)) <= set(found)
 
@@ -143,6 +154,16 @@ def test_the_table_says_what_the_memory_holds(tmp_path):
             {"strategy": "minred", "mem_size": 512, "memory_warm_up": 513},
             "--memory_warm_up 513: more than --mem_size 512",
         ),
+        ({"warmup_epochs": 10}, "--warmup_epochs 10: a stream counts as one epoch"),
+        ({"method": "swav", "freeze_prototypes_epochs": 1}, "--freeze_prototypes_epochs 1: a stream has no epochs"),
+        ({"schedule_interval": "epoch"}, "--schedule_interval epoch: a stream has no epochs"),
+        ({"checkpoint_frequency": 7}, "--checkpoint_frequency 7: counts epochs"),
+        ({"strategy": "er", "memory_insert": "every_epoch"}, "--memory_insert every_epoch: what arrives"),
+        ({"eval_at": [float("nan")]}, "--eval_at nan: must be percents"),
+        (
+            {"dataset": "frames", "stream": "order", "data_dir": ".", "method": "supcon"},
+            "--dataset frames: supcon needs",
+        ),
         ({"num_updates": 0}, "--num_updates 0: must be at least 1"),
         ({"accumulate_grad_batches": 2}, "--accumulate_grad_batches 2: not with a stream"),
         ({"stream": "none"}, "--num_updates: is for streams"),
@@ -167,3 +188,48 @@ def test_streams_are_named():
         Plan({"method": "simclr", "backbone": "tiny", "stream": "iid", "mb_passes": 3}).name
         == "simclr-stream_iid-digits"
     )
+
+
+@pytest.mark.parametrize(
+    "settings", [{"method": "swav", "num_prototypes": 16}, {"method": "dino", "num_prototypes": 16}], ids=str
+)
+def test_prototypes_move_on_a_stream(settings, tmp_path):
+    run(tmp_path, **{**STREAM, **settings, "stream_length": 512})
+    first, last = (
+        torch.load(tmp_path / "job" / f"task{part}" / "final.ckpt", weights_only=True)["state_dict"] for part in (0, 1)
+    )
+    names = [
+        name for name in first if "prototypes" in name and "momentum" not in name and first[name].is_floating_point()
+    ]
+    assert names and all(not torch.equal(first[name], last[name]) for name in names)
+
+
+def test_the_origins_of_a_batch_are_those_that_were_trained_on(tmp_path, monkeypatch):
+    true, make = [], ExperienceReplay.compose_batch
+
+    def noting(model, batch):
+        composed = make(model, batch)
+        true.append(len(composed.targets.unique()))
+        return composed
+
+    monkeypatch.setattr(ExperienceReplay, "compose_batch", noting)
+    settings = {
+        **STREAM,
+        "strategy": "er",
+        "memory": "fifo",
+        "mem_size": 200,
+        "replay_batch_size": 32,
+        "n_cls_samples": 64,
+    }
+    run(tmp_path, **{**settings, "stream": "runs"})
+    texts = [(tmp_path / "job" / f"task{part}" / "metrics.csv").read_text() for part in (0, 1)]
+    told = [int(float(row["origins_in_batch"])) for text in texts for row in csv.DictReader(text.splitlines())]
+    assert told == true
+
+
+def test_a_part_can_be_exported(tmp_path):
+    run(tmp_path, **{**STREAM, **ER})
+    for part in (0, 1):
+        written = export(tmp_path / "job" / f"task{part}" / "final.ckpt", tmp_path / f"encoder{part}")
+        card = json.loads((tmp_path / f"encoder{part}.json").read_text())
+        assert card["results"]["probes"]["knn"]["samples"] == [640, 1280][part], written

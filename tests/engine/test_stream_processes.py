@@ -75,10 +75,10 @@ def continued(frames, folder, at):
     """The same for ER, in a run that dies in both processes when step ``at`` begins, and is continued."""
     make = StreamLoader._batch
 
-    def dying(loader, chunk, turn, *, views=True):
+    def dying(loader, here, turn, *, early=False):
         if loader.step == at:
             raise Killed
-        return make(loader, chunk, turn, views=views)
+        return make(loader, here, turn, early=early)
 
     with mock.patch.object(StreamLoader, "_batch", dying), pytest.raises(Killed):
         one_run("er", frames, folder, 2, checkpoint_minutes=0)

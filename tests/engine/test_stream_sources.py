@@ -52,10 +52,10 @@ def test_images_from_python_go_on_after_a_kill(tmp_path, monkeypatch):
     Experiment(base_experiment_dir=tmp_path / "reference", **settings).run()
     make = StreamLoader._batch
 
-    def dying(loader, chunk, turn, *, views=True):
+    def dying(loader, here, turn, *, early=False):
         if loader.step == 6:
             raise Killed
-        return make(loader, chunk, turn, views=views)
+        return make(loader, here, turn, early=early)
 
     with monkeypatch.context() as patched:
         patched.setattr(StreamLoader, "_batch", dying)
@@ -65,10 +65,18 @@ def test_images_from_python_go_on_after_a_kill(tmp_path, monkeypatch):
     assert weights(tmp_path / "job") == weights(tmp_path / "reference" / "job")
 
 
-def test_an_iterator_that_ends_early(tmp_path):
-    experiment = Experiment(images=camera, stream_length=160, base_experiment_dir=tmp_path, **SETTINGS)
-    with pytest.raises(CassleError, match="--stream_length: the stream ended after 90 samples"):
-        experiment.run()
+def test_an_iterator_that_ends_early_is_evaluated_where_it_ends(tmp_path, monkeypatch):
+    said = []
+    settings = {**SETTINGS, "images": camera, "stream_length": 160, "say": said.append, "checkpoint_minutes": 0}
+    results = Experiment(base_experiment_dir=tmp_path, **settings).run()
+    assert results["samples"] == [80, 80] and results["num_evaluations"] == 2  # it was over when the second half began
+    assert results["along"][-1]["step"] == 10
+    early = Experiment(base_experiment_dir=tmp_path / "early", **{**settings, "stream_length": 112}).run()
+    assert early["samples"] == [64, 80] and early["along"][-1]["step"] == 10 and early["num_evaluations"] == 2
+    assert "The stream has ended after 80 samples." in said
+    assert Experiment(base_experiment_dir=tmp_path, **settings).run() == results
+    with pytest.raises(CassleError, match="--batch_size 16: the stream was over before one batch"):
+        Experiment(base_experiment_dir=tmp_path / "empty", **{**settings, "images": lambda start: iter(())}).run()
 
 
 @pytest.mark.parametrize(

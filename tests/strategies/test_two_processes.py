@@ -27,11 +27,14 @@ class Still:
     def __init__(self, batch_size):
         self.members, self.targets, self.batch_size = torch.arange(24), torch.arange(60) % 3, batch_size
 
-    def views_of(self, index, purpose):
+    def views_of(self, index, purpose, pixels=None):
         return [PIXELS[index], PIXELS[index].flip(3)]
 
-    def centre_of(self, index):
+    def centre_of(self, index, pixels=None):
         return PIXELS[index] + 0.1
+
+    def ahead(self):
+        return iter(())
 
 
 class Linear(nn.Module):
