@@ -23,6 +23,7 @@ class Engine(NamedTuple):
     reason: str
 
 
+SHARE = 0.9  # of the free memory: the rest of the run wants some too
 RESIDENT = Engine("resident", "the data lies in memory")
 
 
@@ -45,30 +46,34 @@ def choose(data: TaskData, size: int, device: torch.device, free: int) -> Engine
         DataError: the data set must fit in memory, and does not.
     """
     files, needed = data.in_files, data.num_bytes(size)
-    fits = needed <= 0.9 * free  # the rest of the run wants some memory too
+    fits = needed <= SHARE * free
     where = f"{needed / 1e9:.3g} GB of pixels at side {data.storage_side(size)}, {free / 1e9:.3g} GB free"
-    if data.engine == "auto":
-        if fits or not files:
-            _must_fit(data, fits, where)
-            return Engine("resident", f"the data fits in memory ({where})")
-        if has_dali() and device.type == "cuda":
-            return Engine("dali", f"the data does not fit in memory ({where}), and there is a GPU")
-        return Engine("workers", f"the data does not fit in memory ({where})")
-    if data.engine == "resident":
-        _must_fit(data, fits, where)
-    elif not files:
-        raise ConfigError(f"--engine {data.engine}: reads image files; {data.dataset} lies in memory, leave it out.")
+    if data.engine == "resident" or not files or (data.engine == "auto" and fits):
+        if data.engine not in ("auto", "resident"):
+            raise ConfigError(
+                f"--engine {data.engine}: reads image files; {data.dataset} lies in memory, leave it out."
+            )
+        if not fits:
+            raise DataError(_does_not_fit(data, size, needed, free))
+        return Engine("resident", f"the data fits in memory ({where})")
+    if data.engine == "workers":
+        return Engine("workers", "asked for")
     if data.engine == "dali":
         _dali_problems(data, device)
-    return Engine(data.engine, "asked for")
+        return Engine("dali", "asked for")
+    if has_dali() and device.type == "cuda":
+        return Engine("dali", f"the data does not fit in memory ({where}), and there is a GPU")
+    return Engine("workers", f"the data does not fit in memory ({where})")
 
 
-def _must_fit(data: TaskData, fits: bool, where: str) -> None:
-    if not fits:
-        other = "--engine workers, a smaller --storage_size" if data.in_files else "a smaller --storage_size"
-        raise DataError(
-            f"--dataset {data.dataset}: does not fit in memory ({where}); use {other}, or a larger machine."
-        )
+def _does_not_fit(data: TaskData, size: int, needed: int, free: int) -> str:
+    side = data.storage_side(size)
+    smaller = int(side * (SHARE * free / needed) ** 0.5)
+    other = "--engine workers, " if data.in_files else ""
+    return (
+        f"--dataset {data.dataset}: {needed / 1e9:.3g} GB of pixels at --storage_size {side} do not fit in the "
+        f"{free / 1e9:.3g} GB that are free; use {other}--storage_size {smaller} or less, or a machine with more."
+    )
 
 
 def _dali_problems(data: TaskData, device: torch.device) -> None:

@@ -78,7 +78,8 @@ class FilePixels:
 
     def _read(self, paths: Sequence[Path]) -> Tensor:
         pinned = self.device.type == "cuda"
-        pixels = torch.empty((len(paths), 3, self.side, self.side), dtype=torch.uint8, pin_memory=pinned)
+        with torch.inference_mode(False):  # other threads write to it
+            pixels = torch.empty((len(paths), 3, self.side, self.side), dtype=torch.uint8, pin_memory=pinned)
         reasons = list(self._pool.map(lambda i: decode(paths[i], pixels[i], self.side), range(len(paths))))
         refuse(paths, reasons)
         return pixels

@@ -124,6 +124,7 @@ class Experiment:
 
     def _load_images(self) -> TaskImages:
         images = self.plan.data.load(self.plan.size, self.plan.training.device)
+        self.say(f"Engine: {images.engine.name}; {images.engine.reason}.")
         for line in images.skipped:
             self.say(f"Skipped an image that does not decode: {line}")
         if images.skipped:

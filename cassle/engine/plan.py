@@ -11,7 +11,7 @@ import torch
 
 from cassle.data import STREAMED
 from cassle.data.iterators import Source
-from cassle.data.module import TaskData, TaskImages, available_memory
+from cassle.data.module import TaskData, TaskImages
 from cassle.data.orders import Order
 from cassle.data.recipe import Augmentation, Recipe
 from cassle.data.stream_settings import StreamData
@@ -237,7 +237,7 @@ class Plan:
                 problems += self._batch_problems(len(part) for part in self.data.split().train)
             for data in (self.evaluation_data, None if self.streamed else self.data):
                 if data is not None:
-                    data.check_memory(self.size, available_memory())
+                    data.choose_engine(self.size, self.training.device)
         except CassleError as error:
             problems.append(str(error))
         return problems

@@ -14,6 +14,7 @@ from cassle import processes
 from cassle.data.module import TaskImages
 from cassle.data.resident import ResidentLoader
 from cassle.data.stream_loader import StreamLoader
+from cassle.data.workers import WorkerLoader
 from cassle.engine.callbacks import Checkpointing, MetricsTable, ProgressBar, Seeding, on_a_terminal
 from cassle.engine.handoff import Handoff, Weights
 from cassle.engine.interruption import Interruption
@@ -138,16 +139,20 @@ def _begin(plan: Plan, task: int, model: SSLMethod, handoff: Handoff | None) -> 
 
 
 def _loader(plan: Plan, task: int, images: TaskImages) -> ResidentLoader:
-    return ResidentLoader(
-        images.train.pixels,
-        images.train.targets,
-        images.split.train[task],
-        plan.recipes,
-        batch_size=plan.training.batch_size,
-        seed=plan.run.seed,
-        task=task,
-        world_size=plan.training.processes,
-    )
+    train, settings = images.train, plan.training
+    parts = (train.pixels, train.targets, images.split.train[task], plan.recipes)
+    common = {
+        "batch_size": settings.batch_size, "seed": plan.run.seed, "task": task, "world_size": settings.processes,
+    }  # fmt: skip
+    if images.engine.name == "workers":
+        return WorkerLoader(*parts, num_workers=plan.data.num_workers, device=settings.device, **common)
+    if images.engine.name == "dali":
+        from cassle.data.dali.loader import DaliLoader  # only where it is used: it needs DALI
+
+        pixels, threads = train.pixels, max(plan.data.num_workers, 1)
+        device = plan.data.dali_device
+        return DaliLoader(pixels.paths, *parts[1:], pixels=pixels, num_threads=threads, device=device, **common)
+    return ResidentLoader(*parts, **common)
 
 
 def _online_probes(

@@ -183,7 +183,7 @@ def test_the_kernels_never_wait_for_the_device(images):
     params = draw(STRONG, len(images), 32, 32, generator(17, "test"))
     plan = augment._moved(augment._plan(params, slice(0, len(images))), torch.device("meta"))
     chosen = images.to("meta").index_select(0, plan.sample)
-    views = augment._coloured(augment._cut(chosen, plan, STRONG), plan, STRONG)
+    assert augment._coloured(augment._cut(chosen, plan, STRONG), plan, STRONG).device.type == "meta"
 
 
 def test_the_plan_survives_its_packing(images):

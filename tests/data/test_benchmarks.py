@@ -10,6 +10,7 @@ import torchvision
 
 from cassle.data import BENCHMARKS
 from cassle.data.benchmarks import CIFAR10, CIFAR100, CUSTOM, DIGITS, Location
+from cassle.data.engines import choose
 from cassle.data.module import TaskData
 from cassle.data.renderings import RENDERINGS
 from cassle.errors import ConfigError, DataError
@@ -165,12 +166,15 @@ def test_damaged_images_leave_the_split(image_tree):
 def test_data_that_does_not_fit_is_refused(image_tree, monkeypatch):
     data = custom(image_tree(size=(40, 40)), storage_size=32)
     assert data.num_bytes(224) == 14 * 3 * 32**2
-    data.check_memory(224, 14 * 3 * 32**2 * 2)
+    free, here = 14 * 3 * 32**2 * 2, torch.device("cpu")
+    assert choose(data, 224, here, free).name == "resident"
+    assert choose(data, 224, here, free // 8).name == "workers"
+    data.engine = "resident"
     with pytest.raises(
         DataError, match=r"4.3e-05 GB of pixels at --storage_size 32 .* 1.08e-05 GB .*--storage_size 15 or less"
     ):
-        data.check_memory(224, 14 * 3 * 32**2 // 4)
-    assert custom(data.location.data_dir, storage_size=15).check_memory(224, 14 * 3 * 32**2 // 4) is None
+        choose(data, 224, here, free // 8)
+    assert choose(custom(data.location.data_dir, storage_size=15), 224, here, free // 8).name == "resident"
     monkeypatch.setattr("cassle.data.module.available_memory", lambda: 1000)
     with pytest.raises(DataError, match="--storage_size"):
         data.load(224)
