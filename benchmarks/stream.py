@@ -34,7 +34,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 
 import pytorch_lightning as pl
 import torch
-from runs import ROOT
 from table import interleaved, median_ratio, print_table
 
 from cassle.data.read_ahead import ReadAhead
@@ -47,7 +46,7 @@ from cassle.methods.simsiam import SimSiam
 from cassle.nn import BACKBONES
 
 SIDE, EARLY, LATE, CONTINUED = 4, 0.05, 0.9, 20  # pixels, shares of the stream, steps
-DEPTHS, VIDEOS = (0, 1, 4), ROOT.parent / "shared" / "data" / "videos"
+DEPTHS = (0, 1, 4)
 GROWTH_MB, STEP_RATIO, LATE_RATIO, WAITING = 50.0, 1.1, 1.2, 0.02  # wanted, at most
 RUN = {
     "method": "simsiam", "backbone": "tiny", "width": 4, "size": SIDE, "proj_hidden_dim": 16, "output_dim": 16,
@@ -214,8 +213,8 @@ def prefetch_part(args: argparse.Namespace) -> bool:
 
 def videos_part(args: argparse.Namespace) -> bool:
     """Print how long real steps wait for real videos."""
-    if not VIDEOS.is_dir():
-        print(f"videos: skipped, there is no {VIDEOS}")
+    if args.videos is None:
+        print("videos: skipped, --videos names no folder")
         return True
     model = SimSiam(BACKBONES["tiny"](64, width=8), proj_hidden_dim=64)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -229,7 +228,7 @@ def videos_part(args: argparse.Namespace) -> bool:
     rows = [("waiting, 64 px, batch 32", *(f"--prefetch {depth}" for depth in DEPTHS))]
     for K in (1, 4):
         about = {"batch_size": 32, "num_batches": 8, "num_updates": K}
-        made = shares(args.repeats, lambda: VideoStream(VIDEOS, side=64), train, **about)
+        made = shares(args.repeats, lambda: VideoStream(args.videos, side=64), train, **about)
         rows.append((f"--num_updates {K}", *(f"{100 * share:.1f} %" for share in made.values())))
     print_table(rows)
     return True
@@ -240,6 +239,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parts = {"scale": scale_part, "prefetch": prefetch_part, "videos": videos_part}
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
+    parser.add_argument("--videos", type=Path, help="folder of videos, for the part of that name")
     parser.add_argument("--items", type=int, default=1_000_000, help="samples of the long streams")
     parser.add_argument("--repeats", type=int, default=3, help="counted rounds")
     args = parser.parse_args()

@@ -135,8 +135,12 @@ def _idle(choice: Choice) -> frozenset[str]:
     return frozenset() if read else frozenset(IDLE)
 
 
-#: a stream comes once; its warm-up is a share of it
-STREAM_DEFAULTS = {"max_epochs": 1, "warmup_epochs": 0, "disable_online_eval": True}
+#: settings that count epochs: a stream, which comes once, has none (a warm-up may be a part of it)
+COUNTED_IN_EPOCHS = (
+    "warmup_epochs", "freeze_prototypes_epochs", "epoch_queue_starts", "freeze_last_layer",
+    "warmup_teacher_temperature_epochs",
+)  # fmt: skip
+STREAM_DEFAULTS = {"max_epochs": 1, "disable_online_eval": True, **dict.fromkeys(COUNTED_IN_EPOCHS, 0)}
 
 
 @cache

@@ -23,7 +23,6 @@ from cassle.engine.foreign import is_upstream
 from cassle.engine.pretrained import start_from
 from cassle.engine.run import Run
 from cassle.engine.settings import canonical_names, plain
-from cassle.engine.stream_agreement import COUNTED_IN_EPOCHS
 from cassle.engine.timetable import Timetable
 from cassle.engine.trainer import Training
 from cassle.engine.wandb_run import WandB
@@ -56,8 +55,8 @@ class Plan:
         values = canonical_names(values)
         self.choice = self._choose(values)
         self.method, self.distiller, self.strategy, self.memory, self.backbone, _ = self.choice
+        values = {**values, **{flag: name for flag, (_, name) in self.choice.parts.items()}}
         self.schema = schema_for(self.choice)
-        values = {**self._of_streams(values), **values, **{flag: name for flag, (_, name) in self.choice.parts.items()}}
         self.values, self.problems = self.schema.read(values)  # go on with the rest: its problems are told too
         self.run = self._build(Run)
         self.data = self._build(TaskData)
@@ -79,12 +78,6 @@ class Plan:
                 self.problems += error.problems
         if self.problems:
             raise ConfigError(self.problems)
-
-    def _of_streams(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the defaults that a stream has instead of those of tasks."""
-        if values.get("stream", "none") == "none" and values.get("dataset") not in STREAMED:
-            return {}
-        return {name: 0 for name in COUNTED_IN_EPOCHS if name in self.schema.names}
 
     def _choose(self, values: Mapping[str, Any]) -> Choice:
         """Return the choice of components; if they are wrong, tell what is wrong with the rest as well."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cassle.data.stream_settings import StreamData
+from cassle.engine.choice import COUNTED_IN_EPOCHS
 from cassle.methods import METHODS
 from cassle.strategies import STRATEGIES
 
@@ -23,11 +24,6 @@ BELONGING: dict[str, tuple[tuple[str, ...], Callable[[Plan], bool]]] = {
     ),
     "--dataset video": (("fps", "n_seq_samples", "seq_sampling"), lambda plan: plan.data.dataset == "video"),
 }
-
-#: settings that count epochs, which a stream has not; 0 is their default there
-COUNTED_IN_EPOCHS = (
-    "warmup_epochs", "freeze_prototypes_epochs", "freeze_last_layer", "warmup_teacher_temperature_epochs",
-)  # fmt: skip
 
 
 def stream_problems(plan: Plan) -> list[str]:

@@ -73,15 +73,15 @@ class StreamTable(MetricsTable):
         if number == self._num_skipped:
             return
         self._num_skipped = number
-        names = dict.fromkeys(name for names in of_all(self.loader.skipped) for name in names)
-        for name in names:
+        for name in (name for names in of_all(self.loader.skipped) for name in names):
             if name not in self.skipped:
                 self.say(f"Skipped what does not decode: {name}")
-        self.skipped = list(names)
+                self.skipped.append(name)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         """Close the last row where the stream has ended early; else the last step of the part has closed it."""
         if self._sums is not None:
+            self.step = self.loader.step  # a continued part may have taken none
             self._close(trainer, model, None)
 
 

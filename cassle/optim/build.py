@@ -11,6 +11,7 @@ from cassle.errors import ConfigError
 from cassle.optim.lars import LARS
 from cassle.optim.schedule import SCHEDULES, exit_decay
 
+TRIANGLE_PERIOD = 3000  # Continuous SSL's
 WARMUP_START_LR = 0.003  # CaSSLe's, for SGD with rates of 0.3 and above
 
 
@@ -36,7 +37,7 @@ class Optimization:
         lr_decay_steps: list[Count] | None = None,
         lr_decay_gamma: Positive = 0.1,
         triangle_lr: Positive | None = None,
-        triangle_period: Count = 3000,
+        triangle_period: Count = TRIANGLE_PERIOD,
         exit_decay: Share = 0.0,
     ) -> None:
         """Describe the optimization.
@@ -73,6 +74,8 @@ class Optimization:
             problems.append("--scheduler step: needs --lr_decay_steps, epochs at which the rate decays, e.g. 60 80.")
         if (scheduler == "triangle") != (triangle_lr is not None):
             problems.append("--triangle_lr: goes with --scheduler triangle; give both, or none.")
+        if scheduler != "triangle" and triangle_period != TRIANGLE_PERIOD:
+            problems.append(f"--triangle_period {triangle_period}: is for --scheduler triangle; leave it out.")
         if problems:
             raise ConfigError(problems)
         self.triangle_lr, self.triangle_period, self.exit_decay = triangle_lr, triangle_period, exit_decay

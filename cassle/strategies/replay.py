@@ -131,15 +131,16 @@ class Memorising(Strategy):
         parts = {"features": known, "payload": _gathered(batch.pixels), "origins": _gathered(batch.origins)}
         rows = {"keys": gather_exact(index), "targets": gather_exact(targets), **parts}
         if batch.pixels is not None:
-            rows = {name: part if part is None else part[self._good(batch, rows)] for name, part in rows.items()}
+            good = self._good(batch, rows["keys"])
+            rows = {name: part if part is None else part[good] for name, part in rows.items()}
         self.memory.insert(**rows, generator=self.draws("memory", *([turn] if turn else [])))
 
     @staticmethod
-    def _good(batch: Batch, rows: dict[str, Tensor | None]) -> slice | Tensor:
+    def _good(batch: Batch, keys: Tensor) -> slice | Tensor:
         """Return which rows are images of the stream: in the place of what did not decode lie others, at the end."""
         if number_of_processes() == 1:  # known without a wait for the device
             return slice(batch.num_stream - batch.num_lost)
-        return rows["keys"] >= 0
+        return (keys >= 0).nonzero().flatten()  # one wait for all columns
 
     def losses(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         """After the loss, refresh what is kept of replayed images, and let those of the task arrive."""

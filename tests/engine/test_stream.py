@@ -156,6 +156,7 @@ def test_the_table_says_what_the_memory_holds(tmp_path):
         ),
         ({"warmup_epochs": 10}, "--warmup_epochs 10: a stream counts as one epoch"),
         ({"method": "swav", "freeze_prototypes_epochs": 1}, "--freeze_prototypes_epochs 1: a stream has no epochs"),
+        ({"method": "swav", "epoch_queue_starts": 15}, "--epoch_queue_starts 15: a stream has no epochs"),
         ({"schedule_interval": "epoch"}, "--schedule_interval epoch: a stream has no epochs"),
         ({"checkpoint_frequency": 7}, "--checkpoint_frequency 7: counts epochs"),
         ({"strategy": "er", "memory_insert": "every_epoch"}, "--memory_insert every_epoch: what arrives"),

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from cassle import Experiment
+from cassle.data.stream_files import FolderStream
 from cassle.data.stream_loader import StreamLoader
 from cassle.engine.plan import Plan
 from cassle.errors import CassleError, ConfigError
@@ -138,3 +139,16 @@ def test_what_evaluation_needs(settings, words):
     with pytest.raises(ConfigError) as caught:
         Plan({"method": "simclr", "backbone": "tiny", "dataset": "frames", "data_dir": ".", **settings})
     assert any(words in problem for problem in caught.value.problems), caught.value.problems
+
+
+def test_what_was_skipped_before_and_along_the_way_is_named_once(frames, tmp_path, monkeypatch):
+    monkeypatch.setattr(FolderStream, "skipped_at_start", ("bad.mp4: no video in it",))
+    for walk, broken in (("walk0", "003.png"), ("walk2", "070.png")):
+        (frames / walk / broken).write_bytes(b"torn")
+    settings = {name: value for name, value in {**SETTINGS, **FRAMES}.items() if value is not None}
+    said = []
+    settings |= {"say": said.append, "base_experiment_dir": tmp_path}
+    results = Experiment(data_dir=frames, **settings).run()
+    assert [name.split(":")[0].split("/")[-1] for name in results["skipped"]] == ["bad.mp4", "003.png", "070.png"]
+    assert results["along"][-1]["skipped"] == 2
+    assert sum("Skipped what does not decode" in line for line in said) == 2

@@ -88,3 +88,5 @@ def test_the_settings_of_a_stream():
         Optimization(scheduler="triangle")
     with pytest.raises(ConfigError, match="--triangle_lr: goes with"):
         Optimization(triangle_lr=0.1)
+    with pytest.raises(ConfigError, match="--triangle_period 100: is for --scheduler triangle"):
+        Optimization(triangle_period=100)
