@@ -171,11 +171,11 @@ def test_data_that_does_not_fit_is_refused(image_tree, monkeypatch):
     assert choose(data, 224, here, free // 8).name == "workers"
     data.engine = "resident"
     with pytest.raises(
-        DataError, match=r"4.3e-05 GB of pixels at --storage_size 32 .* 1.08e-05 GB .*--storage_size 15 or less"
+        DataError, match=r"4.3e-05 GB of pixels at --storage_size 32 .* 1.08e-05 GB; .*--storage_size 15 or less"
     ):
         choose(data, 224, here, free // 8)
     assert choose(custom(data.location.data_dir, storage_size=15), 224, here, free // 8).name == "resident"
-    monkeypatch.setattr("cassle.data.module.available_memory", lambda: 1000)
+    monkeypatch.setattr("cassle.data.room.free_memory", lambda: 1000)
     with pytest.raises(DataError, match="--storage_size"):
         data.load(224)
 
