@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import random
+import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
