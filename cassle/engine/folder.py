@@ -18,7 +18,8 @@ from cassle.locks import held
 #: settings that do not change a result: they may differ when a run is continued. The data and --pretrained_model are
 #: compared by content instead.
 FREE = {
-    "name", "experiment_dir", "base_experiment_dir", "overwrite", "data_dir", "download", "num_workers",
+    "name", "experiment_dir", "base_experiment_dir", "overwrite", "data_dir", "verified_dir", "download",
+    "num_workers",
     "checkpoint_frequency", "checkpoint_minutes", "wandb", "project", "entity", "offline", "pretrained_model",
 }  # fmt: skip
 
