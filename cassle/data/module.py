@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from cassle.checks import Count, Seed, Whole, out_of_range
+from cassle.checks import Count, Seed, Share, Whole, out_of_range
 from cassle.data import BENCHMARKS
 from cassle.data.benchmarks import Benchmark, Location, Part
 from cassle.data.engines import RESIDENT, Engine, choose
@@ -73,6 +73,9 @@ class TaskData:
         num_tasks: Count = 5,
         split_strategy: Literal["class", "data", "domain"] = "class",
         split_seed: Seed | None = None,
+        train_list: Path | None = None,
+        val_list: Path | None = None,
+        held_out: Share = 0.0,
         storage_size: Count | None = None,
         engine: Literal["auto", "resident", "workers", "dali"] = "auto",
         dali_device: Literal["gpu", "cpu"] = "gpu",
@@ -82,18 +85,23 @@ class TaskData:
 
         Args:
             dataset: name of the benchmark: digits, cifar10, cifar100, stl10, tinyimagenet, imagenet, imagenet100,
-                domainnet, or custom.
+                domainnet, core50, core50_categories, or custom.
             data_dir: folder of the data set.
             train_dir: training folder below data_dir (trees of class folders).
             val_dir: validation folder below data_dir (trees of class folders).
             download: fetch the data set into data_dir if it is not there (cifar10, cifar100, stl10).
-            no_labels: the images lie flat in one folder, without labels (custom).
-            domain: use the images of this domain only (domainnet, digits).
+            no_labels: the images lie in data_dir without classes (custom).
+            domain: use the images of this domain only (domainnet, digits, core50).
             image_mean: mean per channel of images in [0, 1] (--mean is the same flag); default: the benchmark's.
             image_std: standard deviation per channel, likewise (--std is the same flag).
             num_tasks: number of tasks.
             split_strategy: class = new classes, data = random parts, domain = new domains in every task.
             split_seed: seed of the order of classes (default 5) or of the random parts (default 42).
+            train_list: list of the training images, PATH or PATH LABEL a line, relative to data_dir; or a .npy array of
+                paths (custom).
+            val_list: list of the validation images, PATH LABEL a line (custom).
+            held_out: of CORe50 by domain, share of every clip, its last frames, that is not trained on and validates
+                its session; 0 = the published test sessions validate every task.
             storage_size: side in pixels at which images are kept in memory; default: 8/7 of --size, never magnified.
             engine: who makes the views: resident = the data set lies in memory, on the GPU if there is one; workers =
                 processes that decode image files; dali = NVIDIA DALI (--dali is the same); auto = resident if the data
@@ -111,10 +119,13 @@ class TaskData:
         problems = [*out_of_range(TaskData, locals()).values()]
         if self.benchmark.needs_data_dir and data_dir is None:
             problems.append(f"--dataset {dataset}: needs --data_dir, the folder that holds it.")
+        problems += _list_problems(self.dataset, train_list, val_list, no_labels, {"train": train_dir, "val": val_dir})
         if no_labels and dataset != "custom":
             problems.append(f"--no_labels: is for --dataset custom; {dataset} has labels.")
         if no_labels and split_strategy == "class":
             problems.append("--split_strategy class: needs labels; with --no_labels use --split_strategy data.")
+        if held_out and not (self.dataset.startswith("core50") and split_strategy == "domain" and held_out < 1):
+            problems.append(f"--held_out {held_out}: is for CORe50 with --split_strategy domain, and below 1.")
         if split_strategy == "class" and not self.benchmark.labelled:
             problems.append(
                 f"--split_strategy class: most training images of {dataset} have no label; use --split_strategy data."
@@ -129,7 +140,10 @@ class TaskData:
         if problems:
             raise ConfigError(problems)
         by_domain = domain is not None or split_strategy == "domain"
-        self.location = Location(data_dir, train_dir, val_dir, download, no_labels, by_domain)
+        self.location = Location(
+            data_dir, train_dir, val_dir, download, no_labels, by_domain,
+            train_list=train_list, val_list=val_list, held_out=held_out,
+        )  # fmt: skip
         self.domain = domain
         self.num_tasks, self.split_strategy, self.split_seed = num_tasks, split_strategy, split_seed
         self.storage_size, self.num_workers = storage_size, num_workers
@@ -163,21 +177,17 @@ class TaskData:
             DataError: folders or files are missing.
         """
         if self._parts is None:
-            train, val = (self._read(part) for part in ("train", "val"))
-            if val is not None and val.classes != train.classes:
-                odd = sorted(set(val.classes) ^ set(train.classes))
-                raise DataError(f"Class folders differ between train and val: {', '.join(odd[:8])}. Make them equal.")
+            train, val = self.benchmark.parts(self.dataset, self.location)
+            if self.split_strategy == "class" and not (train.source.targets >= 0).all():
+                unlabelled = int((train.source.targets < 0).sum())
+                raise DataError(
+                    f"--split_strategy class: {unlabelled:,} of {len(train.source.targets):,} training images of "
+                    f"--dataset {self.dataset} have no label; use --split_strategy data."
+                )
+            if self.domain is not None:
+                train, val = train.of_domain(self.domain), val.of_domain(self.domain)
             self._parts = train, val
         return self._parts
-
-    def _read(self, part: str) -> Part | None:
-        found, expected = self.benchmark.read(self.location, part), self.benchmark.num_classes
-        if expected and len(found.classes) != expected:
-            raise DataError(
-                f"--dataset {self.dataset}: {len(found.classes)} classes in {self.location.data_dir}, {expected} "
-                "expected. Complete the data, or give what you have to --dataset custom."
-            )
-        return found if self.domain is None else found.of_domain(self.domain)
 
     def split(self, train: Images | None = None, val: Images | None = None) -> Split:
         """Return the split of the indexed samples, or of the loaded ones, from which damaged images are gone."""
@@ -250,6 +260,26 @@ class TaskData:
         paths = [source.paths[i] for i in checked.good]
         pixels = FilePixels(paths, side, self.num_workers, device)
         return Images(pixels, source.targets[good], source.domains[good], list(checked.quarantined))
+
+
+def _list_problems(
+    dataset: str, train_list: Path | None, val_list: Path | None, no_labels: bool, folders: dict[str, str]
+) -> list[str]:
+    """Return what contradicts the lists of a custom data set, one sentence each; ``folders``: by part."""
+    given = [f"--{name} {file}" for name, file in (("train_list", train_list), ("val_list", val_list)) if file]
+    if not given:
+        return []
+    problems = []
+    if dataset != "custom":
+        problems.append(f"{given[0]}: is for --dataset custom; {dataset} has its own parts.")
+    if train_list is None:
+        problems.append(f"{given[0]}: needs --train_list too.")
+    if no_labels:
+        problems.append("--no_labels: is for folders; a list tells by its lines whether there are labels.")
+    for part, folder in folders.items():
+        if folder != part:
+            problems.append(f"--{part}_dir {folder}: not used with lists, whose paths are relative to --data_dir.")
+    return problems
 
 
 def available_memory() -> int:
