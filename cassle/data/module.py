@@ -16,7 +16,7 @@ from cassle.data import BENCHMARKS
 from cassle.data.benchmarks import Benchmark, Location, Part
 from cassle.data.engines import RESIDENT, Engine, choose
 from cassle.data.pixels import FilePixels, content_of
-from cassle.data.source import FileSource, Images
+from cassle.data.source import BORDER, FileSource, Images
 from cassle.data.splits import CLASS_SEED, Split, class_order, split_by_class, split_by_data, split_by_domain
 from cassle.data.verified import clean
 from cassle.errors import ConfigError, DataError
@@ -35,6 +35,7 @@ class TaskImages:
         classes: names of the classes; empty without labels.
         manifest: the split and the content of the data as plain data, with hashes.
         engine: who makes the views, and why.
+        eval_border: side of an image over that of its centre, which is evaluated; 1 = all of it.
     """
 
     train: Images
@@ -43,6 +44,7 @@ class TaskImages:
     classes: list[str]
     manifest: dict
     engine: Engine = RESIDENT
+    eval_border: float = BORDER
 
     @property
     def skipped(self) -> list[str]:
@@ -250,7 +252,7 @@ class TaskData:
                 digest.update(chunk)
             digest.update(images.targets.numpy())
         manifest = {"dataset": self.dataset, **split.manifest(first.classes), "content_sha256": digest.hexdigest()}
-        return TaskImages(train, val, split, first.classes, manifest, engine)
+        return TaskImages(train, val, split, first.classes, manifest, engine, self.benchmark.eval_border)
 
     def _unread(self, part: Part, side: int, device: torch.device) -> Images:
         """Return a part whose files are read when they are needed; without those in quarantine."""

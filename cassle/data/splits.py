@@ -51,6 +51,10 @@ class Split:
         """Number of parts of the validation set: one if all tasks share it, else one per task."""
         return 1 if self.shares_val else self.num_tasks
 
+    def per_task(self, accuracies: list[float]) -> list[float]:
+        """Return one accuracy per task from those on the parts of the validation set."""
+        return accuracies * (self.num_tasks // self.num_val_tasks)
+
     def val_tasks(self, num_samples: int) -> Tensor:
         """Return the part of every validation sample, (num_samples,), int64: its task, or 0 if all tasks share them.
 

@@ -37,7 +37,7 @@ def accuracy_rows(
         raise ConfigError("--dataset: evaluation needs labels and a validation part; this data set has none.")
 
     def view(batch):
-        return centre_view(batch, recipe.size, recipe.mean, recipe.std)
+        return centre_view(batch, recipe.size, recipe.mean, recipe.std, images.eval_border)
 
     size = evaluation.eval_batch_size
     device = next(backbone.parameters()).device  # where the probes run too
