@@ -34,6 +34,7 @@ class Benchmark:
         num_classes: number of classes, if it is known without the data.
         num_train: number of training images, likewise; about the same for every class.
         domains: names of the domains, in the order of the tasks; empty without domains.
+        shares_val: whether, by domain, all tasks have the same validation set.
         labelled: whether every training image has a label, as a split by class needs.
         downloads: whether ``--download`` fetches it.
         needs_data_dir: whether ``--data_dir`` must be given.
@@ -49,6 +50,7 @@ class Benchmark:
     num_classes: int | None = None
     num_train: int | None = None
     domains: tuple[str, ...] = ()
+    shares_val: bool = False
     labelled: bool = True
     downloads: bool = False
     needs_data_dir: bool = True
@@ -178,12 +180,12 @@ clipart_test.txt              likewise
 CORE50 = Benchmark(
     "CORe50, 128×128, 50 objects (classes) in eight sessions (domains) and three for testing",
     image_size=128, mean=IMAGENET_MEAN, std=IMAGENET_STD, read=read_core50, layout=CORE50_LAYOUT,
-    num_classes=50, num_train=119_894, domains=SESSIONS,
+    num_classes=50, num_train=119_894, domains=SESSIONS, shares_val=True,
 )  # fmt: skip
 CORE50_CATEGORIES = Benchmark(
     "CORe50 with its ten categories of five objects as classes",
     image_size=128, mean=IMAGENET_MEAN, std=IMAGENET_STD, read=read_core50_categories, layout=CORE50_LAYOUT,
-    num_classes=10, num_train=119_894, domains=SESSIONS,
+    num_classes=10, num_train=119_894, domains=SESSIONS, shares_val=True,
 )  # fmt: skip
 VIDEO = Benchmark(
     "a folder of videos, as a stream of frames (pip install cassle[video])",

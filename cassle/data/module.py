@@ -164,6 +164,17 @@ class TaskData:
         return []
 
     @property
+    def shares_val(self) -> bool:
+        """Whether all tasks have the same validation samples."""
+        by_domain = self.split_strategy == "domain" and self.num_tasks > 1
+        return by_domain and self.benchmark.shares_val and not self.location.held_out
+
+    @property
+    def knows_domains(self) -> bool:
+        """Whether every task is a domain, which has validation samples of its own."""
+        return self.split_strategy == "domain" and self.num_tasks > 1 and not self.shares_val
+
+    @property
     def class_seed(self) -> int:
         """Seed of the order of classes."""
         return CLASS_SEED if self.split_seed is None else self.split_seed

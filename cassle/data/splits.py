@@ -47,6 +47,11 @@ class Split:
         return self.num_tasks > 1 and len(first) > 0 and all(torch.equal(first, other) for other in self.val[1:])
 
     @property
+    def knows_domains(self) -> bool:
+        """Whether every task has a domain of its own in both parts, so that there can be a probe for each."""
+        return self.strategy == "domain" and self.num_val_tasks > 1
+
+    @property
     def num_val_tasks(self) -> int:
         """Number of parts of the validation set: one if all tasks share it, else one per task."""
         return 1 if self.shares_val else self.num_tasks

@@ -19,8 +19,10 @@ def results_of(plan: Plan, ledger: Ledger) -> dict[str, Any]:
 
 def protocol_of(plan: Plan, *, classifier: bool = False) -> dict[str, Any]:
     """Return how a run is trained and evaluated, in words and numbers."""
+    data = plan.evaluation_data or plan.data
+    how = {"domain_aware": data.knows_domains, "shared_val": data.shares_val}
     return {
-        **plan.evaluation.describe(classifier=classifier),
+        **plan.evaluation.describe(classifier=classifier, **how),
         "method": plan.method,
         "distiller": plan.distiller,
         "strategy": plan.strategy,
