@@ -129,11 +129,13 @@ def images_below(folder: Path) -> list[Path]:
     return images
 
 
-def refuse_missing(paths: list[Path], source: str, fix: str = "Check --data_dir.") -> None:
+def refuse_missing(
+    paths: list[Path], source: str, fix: str = "Check --data_dir.", expected: str | None = None
+) -> None:
     """Raise LayoutError unless files that a list names are there: the first, every thousandth and the last."""
     for number in dict.fromkeys([*range(0, len(paths), 1000), len(paths) - 1] if paths else []):
         if not paths[number].is_file():
-            raise LayoutError(f"{source}: names {paths[number]}, which is not there.", fix)
+            raise LayoutError(f"{source}: names {paths[number]}, which is not there.", fix, expected=expected)
 
 
 def read_stream(location: Location, part: str) -> Part | None:

@@ -58,7 +58,8 @@ def read_custom(location: Location, part: str) -> Part | None:
     labels = [row.label for row in rows]
     (_check_train if part == "train" else _check_val)(file, labels, train)
     paths = [location.data_dir / row.name for row in rows]
-    refuse_missing(paths, str(file), _meant(location.data_dir, rows[0].name))
+    first = rows[0].name
+    refuse_missing(paths, str(file), _meant(location.data_dir, first), f"{first}    as it is in the list\n")
     return files_part(paths, labels, [str(label) for label in range(train.num_classes)])
 
 

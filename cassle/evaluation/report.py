@@ -154,7 +154,7 @@ def _tables(results: Results, title: str) -> Iterator[tuple[Mapping[str, Any], s
     aware = {name.removesuffix(AWARE): probe for name, probe in results["probes"].items() if name.endswith(AWARE)}
     yield {name: probe for name, probe in results["probes"].items() if not name.endswith(AWARE)}, title
     if aware:
-        yield aware, f"{title}: domain-aware, one probe per domain"
+        yield aware, f"{title}, domain-aware"
 
 
 def _percent(value: float | None) -> str:
