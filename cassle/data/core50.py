@@ -50,7 +50,7 @@ def _read(location: Location, part: str, classes: list[str], like: int) -> Part:
     return files_part(paths, targets, classes, domains, SESSIONS)
 
 
-def _clip(folder: Path) -> list[Path]:
+def _clip(folder: Path) -> list[str]:
     """Return the frames of a session and an object in their order.
 
     Raises:

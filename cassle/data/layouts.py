@@ -68,7 +68,7 @@ def read_tinyimagenet(location: Location, part: str) -> Part:
             raise DataError(
                 f"{annotations}, line {number + 1}: 'IMAGE<tab>WNID…' expected, with a WNID of {train}; found: {row}."
             )
-    paths = [val / "images" / row[0] for row in rows]
+    paths = [os.path.join(val, "images", row[0]) for row in rows]
     refuse_missing(paths, str(annotations))
     return files_part(paths, [ids[row[1]] for row in rows], classes)
 
@@ -109,7 +109,7 @@ def class_tree(folder: Path, classes: list[str]) -> Part:
     return files_part(paths, targets, classes)
 
 
-def images_below(folder: Path) -> list[Path]:
+def images_below(folder: str | Path) -> list[str]:
     """Return the image files of a folder by name, then those of the folders below, as torchvision's ImageFolder does.
 
     Files and folders whose names begin with a dot are left out; below ``folder``, links to folders are not followed.
@@ -123,18 +123,18 @@ def images_below(folder: Path) -> list[Path]:
                 names.append(entry.name)
             elif entry.is_dir(follow_symlinks=False):
                 below.append(entry.name)
-    images = [Path(folder, name) for name in sorted(names)]
+    images = [os.path.join(folder, name) for name in sorted(names)]
     for name in sorted(below):
-        images += images_below(folder / name)
+        images += images_below(os.path.join(folder, name))
     return images
 
 
 def refuse_missing(
-    paths: list[Path], source: str, fix: str = "Check --data_dir.", expected: str | None = None
+    paths: list[str], source: str, fix: str = "Check --data_dir.", expected: str | None = None
 ) -> None:
     """Raise LayoutError unless files that a list names are there: the first, every thousandth and the last."""
     for number in dict.fromkeys([*range(0, len(paths), 1000), len(paths) - 1] if paths else []):
-        if not paths[number].is_file():
+        if not os.path.isfile(paths[number]):
             raise LayoutError(f"{source}: names {paths[number]}, which is not there.", fix, expected=expected)
 
 

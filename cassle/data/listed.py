@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from cassle.data.file_list import FileList, TextList, read_list
+from cassle.data.file_list import FileList, Row, TextList, read_list
 from cassle.data.found import folders_in
 from cassle.data.layouts import read_folder, refuse_missing
 from cassle.data.location import LayoutError, Location, Part, files_part
@@ -18,21 +19,21 @@ def read_domainnet(location: Location, part: str) -> Part:
     """Read DomainNet: lists ``DOMAIN_train.txt`` and ``DOMAIN_test.txt`` of lines ``DOMAIN/CLASS/IMAGE LABEL``."""
     root = location.data_dir
     train = [row for name in DOMAINS for row in _domain(root, name, "train")]
-    names = {label: Path(path).parent.name for path, label in reversed(train)}
+    names = {label: os.path.basename(os.path.dirname(path)) for path, label in reversed(train)}
     classes = [names.get(label, f"class {label}") for label in range(max(names, default=-1) + 1)]
     kind = "train" if part == "train" else "test"
     rows = [_domain(root, name, kind) for name in DOMAINS]
     targets = [label for found in rows for _, label in found]
     if max(targets, default=0) >= len(classes):
         raise DataError(f"{root}: class {max(targets)} is in the {part} lists but not in the train lists.")
-    paths = [[root / path for path, _ in found] for found in rows]
-    for name, found in zip(DOMAINS, paths, strict=True):
-        refuse_missing(found, str(root / f"{name}_{kind}.txt"), _meant(root, str(found[0].relative_to(root))))
+    paths = [[os.path.join(root, path) for path, _ in found] for found in rows]
+    for name, found, listed in zip(DOMAINS, paths, rows, strict=True):
+        refuse_missing(found, str(root / f"{name}_{kind}.txt"), _meant(root, listed[0].name))
     domains = [domain for domain, found in enumerate(rows) for _ in found]
     return files_part([path for found in paths for path in found], targets, classes, domains, DOMAINS)
 
 
-def _domain(root: Path, domain: str, kind: str) -> list[tuple[str, int]]:
+def _domain(root: Path, domain: str, kind: str) -> list[Row]:
     """Return the paths, relative to ``root``, and labels in the list of a domain."""
     file = root / f"{domain}_{kind}.txt"
     if not file.is_file():
@@ -57,7 +58,7 @@ def read_custom(location: Location, part: str) -> Part | None:
     rows = found.rows(range(len(found)))
     labels = [row.label for row in rows]
     (_check_train if part == "train" else _check_val)(file, labels, train)
-    paths = [location.data_dir / row.name for row in rows]
+    paths = [os.path.join(location.data_dir, row.name) for row in rows]
     first = rows[0].name
     refuse_missing(paths, str(file), _meant(location.data_dir, first), f"{first}    as it is in the list\n")
     return files_part(paths, labels, [str(label) for label in range(train.num_classes)])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from cassle.data.paths import Paths, take
 from cassle.data.source import ArraySource, FileSource
 from cassle.data.splits import SHARED
 from cassle.errors import DataError
@@ -53,12 +54,12 @@ class Part:
         if isinstance(self.source, ArraySource):
             source = ArraySource(self.source.pixels[chosen], targets, ids)
         else:
-            source = FileSource([self.source.paths[i] for i in chosen.tolist()], targets, ids)
+            source = FileSource(take(self.source.paths, chosen.tolist()), targets, ids)
         return Part(source, self.classes, (name,))
 
 
 def files_part(
-    paths: list[Path],
+    paths: list[str],
     targets: Sequence[int],
     classes: list[str],
     domains: Sequence[int] | None = None,
@@ -75,7 +76,7 @@ def files_part(
     """
     labels = torch.tensor(targets, dtype=torch.int64)
     ids = torch.zeros_like(labels) if domains is None else torch.tensor(domains, dtype=torch.int64)
-    return Part(FileSource(paths, labels, ids), classes, names)
+    return Part(FileSource(Paths(paths), labels, ids), classes, names)
 
 
 class LayoutError(DataError):

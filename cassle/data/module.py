@@ -15,6 +15,7 @@ from cassle.checks import Count, Seed, Share, Whole, out_of_range
 from cassle.data import BENCHMARKS
 from cassle.data.benchmarks import Benchmark, Location, Part
 from cassle.data.engines import RESIDENT, Engine, choose
+from cassle.data.paths import take
 from cassle.data.pixels import FilePixels, content_of
 from cassle.data.source import BORDER, FileSource, Images
 from cassle.data.splits import CLASS_SEED, Split, class_order, split_by_class, split_by_data, split_by_domain
@@ -270,8 +271,7 @@ class TaskData:
         source = part.source
         checked = clean(self.location.data_dir, source.paths, num_workers=max(self.num_workers, 1))
         good = torch.as_tensor(checked.good)
-        paths = [source.paths[i] for i in checked.good]
-        pixels = FilePixels(paths, side, self.num_workers, device)
+        pixels = FilePixels(take(source.paths, checked.good), side, self.num_workers, device)
         return Images(pixels, source.targets[good], source.domains[good], list(checked.quarantined))
 
 
