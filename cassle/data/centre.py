@@ -9,6 +9,13 @@ from cassle.data import colour, crop
 from cassle.data.source import BORDER
 
 
+def view_in_words(size: int, border: float) -> str:
+    """Return what is evaluated of an image, for the protocol; the arguments are those of :func:`centre_view`."""
+    if border == 1:
+        return f"the whole image at {size}×{size}"
+    return f"shorter side to {round(size * border)}, centre {size}×{size}; smaller images whole"
+
+
 def centre_view(
     images: Tensor, size: int, mean: tuple[float, ...], std: tuple[float, ...], border: float = BORDER
 ) -> Tensor:

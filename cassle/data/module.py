@@ -88,7 +88,8 @@ class TaskData:
 
         Args:
             dataset: name of the benchmark: digits, cifar10, cifar100, stl10, tinyimagenet, imagenet, imagenet100,
-                domainnet, core50, core50_categories, or custom.
+                domainnet, core50, core50_categories, or custom. Whole images are evaluated; of imagenet, imagenet100,
+                domainnet and custom the centre, 224 of 256 pixels.
             data_dir: folder of the data set.
             train_dir: training folder below data_dir (trees of class folders).
             val_dir: validation folder below data_dir (trees of class folders).

@@ -12,6 +12,7 @@ from torch import nn
 
 from cassle.atomic import atomic_write_text
 from cassle.checks import Count
+from cassle.data.centre import view_in_words
 from cassle.data.module import TaskData
 from cassle.data.recipe import Recipe
 from cassle.engine.every_task import checkpoints_in, evaluate_tasks, folder_problems, rows_of
@@ -186,7 +187,8 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
     else:
         results = _of_one(rows_of(path, encoder, images, evaluation, **how), evaluation, data, say)
     results["protocol"] |= {
-        "dataset": data.dataset, "split_strategy": data.split_strategy, "network": offline.network
+        "dataset": data.dataset, "split_strategy": data.split_strategy, "network": offline.network,
+        "view": view_in_words(encoder.size, data.benchmark.eval_border),
     }  # fmt: skip
     if data.domain is not None:
         results["protocol"]["domain"] = f"{data.domain}: domain-aware, probes are fitted and tested on its images only"
