@@ -93,10 +93,7 @@ class _Words(argparse.ArgumentParser):
 
 
 def _verify(words: Sequence[str]) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from cassle.data.verify import verify
+    from cassle.data.scan import scan
 
     parser = _Words("python -m cassle verify", description=VERIFY, add_help=False, allow_abbrev=False)
     parser.add_argument("folder", metavar="DIR", type=Path, help="folder of images, at any depth; links are followed")
@@ -110,16 +107,7 @@ def _verify(words: Sequence[str]) -> int:
     given = parser.parse_args(words)
     if given.num_workers < 1:
         raise ConfigError(f"--num_workers {given.num_workers}: must be at least 1; e.g. 4.")
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task("looking for files", total=None)
-        report = verify(
-            given.folder,
-            given.out,
-            num_workers=given.num_workers,
-            advance=lambda done, total: progress.update(bar, description="decoding", completed=done, total=total),
-        )
+    report = scan(given.folder, given.out, given.num_workers)
     print("\n".join(report.lines()))
     return 1 if report.quarantined else 0
 

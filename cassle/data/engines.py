@@ -32,52 +32,56 @@ def has_dali() -> bool:
     return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
 
 
-def choose(data: TaskData, size: int, device: torch.device, free: int) -> Engine:
+def choose(data: TaskData, size: int, device: torch.device, room: int) -> Engine:
     """Return the engine of a run.
 
     Args:
         data: the data set; ``data.engine`` is auto or a name.
         size: side of the views in pixels.
         device: where the training runs.
-        free: bytes of memory there and here, the smaller of the two.
+        room: bytes that the data set may take in the memory of this process, there and here.
 
     Raises:
         ConfigError: DALI is asked for and not installed, or for a GPU that is not there.
         DataError: the data set must fit in memory, and does not.
     """
     files, needed = data.in_files, data.num_bytes(size)
-    fits = needed <= SHARE * free
-    where = f"{needed / 1e9:.3g} GB of pixels at side {data.storage_side(size)}, {free / 1e9:.3g} GB free"
+    fits = needed <= SHARE * room
+    where = f"{needed / 1e9:.3g} GB of pixels at side {data.storage_side(size)}, room for {room / 1e9:.3g} GB"
     if data.engine == "resident" or not files or (data.engine == "auto" and fits):
         if data.engine not in ("auto", "resident"):
             raise ConfigError(
                 f"--engine {data.engine}: reads image files; {data.dataset} lies in memory, leave it out."
             )
         if not fits:
-            raise DataError(_does_not_fit(data, size, needed, free))
+            raise DataError(_does_not_fit(data, size, needed, room))
         return Engine("resident", f"the data fits in memory ({where})")
     if data.engine == "workers":
         return Engine("workers", "asked for")
     if data.engine == "dali":
-        _dali_problems(data, device)
+        if problems := missing_for(data.engine, data.dali_device, device):
+            raise ConfigError(problems)
         return Engine("dali", "asked for")
     if has_dali() and device.type == "cuda":
         return Engine("dali", f"the data does not fit in memory ({where}), and there is a GPU")
     return Engine("workers", f"the data does not fit in memory ({where})")
 
 
-def _does_not_fit(data: TaskData, size: int, needed: int, free: int) -> str:
+def _does_not_fit(data: TaskData, size: int, needed: int, room: int) -> str:
     side = data.storage_side(size)
-    smaller = int(side * (SHARE * free / needed) ** 0.5)
+    smaller = int(side * (SHARE * room / needed) ** 0.5)
     other = "--engine workers, " if data.in_files else ""
     return (
-        f"--dataset {data.dataset}: {needed / 1e9:.3g} GB of pixels at --storage_size {side} do not fit in the "
-        f"{free / 1e9:.3g} GB that are free; use {other}--storage_size {smaller} or less, or a machine with more."
+        f"--dataset {data.dataset}: {needed / 1e9:.3g} GB of pixels at --storage_size {side} do not fit: there is room "
+        f"for {room / 1e9:.3g} GB; use {other}--storage_size {smaller} or less, or a machine with more."
     )
 
 
-def _dali_problems(data: TaskData, device: torch.device) -> None:
-    if not has_dali():
-        raise ConfigError(MISSING)
-    if data.dali_device == "gpu" and device.type != "cuda":
-        raise ConfigError("--dali_device gpu: the training runs on the CPU; use --dali_device cpu.")
+def missing_for(engine: str, dali_device: str, device: torch.device) -> list[str]:
+    """Return what this machine lacks for the engine that was asked for, one sentence each."""
+    if engine != "dali":
+        return []
+    problems = [] if has_dali() else [MISSING]
+    if dali_device == "gpu" and device.type != "cuda":
+        problems.append("--dali_device gpu: the training runs on the CPU; use --dali_device cpu.")
+    return problems

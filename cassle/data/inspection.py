@@ -104,11 +104,16 @@ def inspect(path: str | Path) -> Verdict:
         return Verdict(" ".join(_reason(path, error).split()))  # on one line, without tabs
 
 
+def too_deep(image: Image.Image) -> str:
+    """Return why an image has no 8-bit colours; an empty text if it has."""
+    return f"{CLIPPED[image.mode]}: becomes white above 255; convert it to 8 bits" if image.mode in CLIPPED else ""
+
+
 def _decoded(image: Image.Image, path: str) -> Verdict:
     if 0 in image.size:
         return Verdict("zero size")
-    if image.mode in CLIPPED:
-        return Verdict(f"{CLIPPED[image.mode]}: becomes white above 255; convert it to 8 bits")
+    if reason := too_deep(image):
+        return Verdict(reason)
     raw = str(image.tile)  # load() forgets it
     image.load()
     if image.mode != "RGB":

@@ -129,9 +129,7 @@ def images_below(folder: str | Path) -> list[str]:
     return images
 
 
-def refuse_missing(
-    paths: list[str], source: str, fix: str = "Check --data_dir.", expected: str | None = None
-) -> None:
+def refuse_missing(paths: list[str], source: str, fix: str = "Check --data_dir.", expected: str | None = None) -> None:
     """Raise LayoutError unless files that a list names are there: the first, every thousandth and the last."""
     for number in dict.fromkeys([*range(0, len(paths), 1000), len(paths) - 1] if paths else []):
         if not os.path.isfile(paths[number]):

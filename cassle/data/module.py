@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,9 +14,12 @@ from cassle.checks import Count, Seed, Share, Whole, out_of_range
 from cassle.data import BENCHMARKS
 from cassle.data.benchmarks import Benchmark, Location, Part
 from cassle.data.engines import RESIDENT, Engine, choose
+from cassle.data.listed import list_problems
 from cassle.data.paths import take
 from cassle.data.pixels import FilePixels, content_of
-from cassle.data.source import BORDER, FileSource, Images
+from cassle.data.room import room_for
+from cassle.data.scan import readable
+from cassle.data.source import BORDER, ArraySource, FileSource, Images
 from cassle.data.splits import CLASS_SEED, Split, class_order, split_by_class, split_by_data, split_by_domain
 from cassle.data.verified import clean
 from cassle.errors import ConfigError, DataError
@@ -83,6 +85,7 @@ class TaskData:
         engine: Literal["auto", "resident", "workers", "dali"] = "auto",
         dali_device: Literal["gpu", "cpu"] = "gpu",
         num_workers: Whole = 4,
+        verified_dir: Path | None = None,
     ) -> None:
         """Describe the data.
 
@@ -112,6 +115,7 @@ class TaskData:
                 fits, else dali if it is installed and there is a GPU, else workers.
             dali_device: where DALI decodes.
             num_workers: processes of the engine workers, and threads that decode image files elsewhere.
+            verified_dir: folder of the lists of python -m cassle verify DIR --out; default: data_dir.
 
         Raises:
             ConfigError: a value is out of range, or two settings contradict each other.
@@ -123,7 +127,7 @@ class TaskData:
         problems = [*out_of_range(TaskData, locals()).values()]
         if self.benchmark.needs_data_dir and data_dir is None:
             problems.append(f"--dataset {dataset}: needs --data_dir, the folder that holds it.")
-        problems += _list_problems(self.dataset, train_list, val_list, no_labels, {"train": train_dir, "val": val_dir})
+        problems += list_problems(self.dataset, train_list, val_list, no_labels, {"train": train_dir, "val": val_dir})
         if no_labels and dataset != "custom":
             problems.append(f"--no_labels: is for --dataset custom; {dataset} has labels.")
         if no_labels and split_strategy == "class":
@@ -151,7 +155,7 @@ class TaskData:
         self.domain = domain
         self.num_tasks, self.split_strategy, self.split_seed = num_tasks, split_strategy, split_seed
         self.storage_size, self.num_workers = storage_size, num_workers
-        self.engine, self.dali_device = engine, dali_device
+        self.engine, self.dali_device, self.verified_dir = engine, dali_device, verified_dir
         self._parts: tuple[Part, Part | None] | None = None
 
     def _task_problems(self, num_tasks: int, strategy: str, domains: Sequence[str]) -> list[str]:
@@ -230,77 +234,60 @@ class TaskData:
         """Whether the images lie in files, which can be read when they are needed."""
         return isinstance(self.parts()[0].source, FileSource)
 
-    def choose_engine(self, size: int, device: torch.device) -> Engine:
-        """Return the engine for views of side ``size`` and a training on ``device``.
+    def choose_engine(self, size: int, device: torch.device, processes: int = 1) -> Engine:
+        """Return the engine for views of side ``size`` and a training on ``device``, in each process of a machine.
 
         Raises:
             ConfigError: the engine that was asked for cannot be had.
             DataError: the data must lie in memory and does not fit; or it is missing.
         """
-        free = available_memory()
-        if device.type == "cuda":
-            free = min(free, torch.cuda.mem_get_info(device)[0])
-        return choose(self, size, device, free)
+        return choose(self, size, device, room_for(device, processes))
 
-    def load(self, size: int, device: torch.device | None = None) -> TaskImages:
+    def load(
+        self, size: int, device: torch.device | None = None, processes: int = 1, say: Callable[[str], object] = print
+    ) -> TaskImages:
         """Decode the pixels for views of side ``size``, or prepare to, and cut them into tasks.
+
+        Args:
+            size: side of the largest view.
+            device: where the training runs; default: the CPU.
+            processes: of this machine, each of which loads the data.
+            say: takes lines for people.
 
         Raises:
             ConfigError: the engine that was asked for cannot be had.
             DataError: the data is missing, damaged, or must lie in memory and does not fit.
         """
         device = device or torch.device("cpu")
-        engine, (first, second) = self.choose_engine(size, device), self.parts()
-        side = self.storage_side(size)
-        if engine.name == "resident":
-            train = first.source.load(side, self.num_workers)
-            val = second.source.load(side, self.num_workers) if second else None
-        else:
-            train = self._unread(first, side, device)
-            val = self._unread(second, side, device) if second else None
+        engine, (first, second) = self.choose_engine(size, device, processes), self.parts()
+        train, val = (part and self._images(part, engine, size, device, say) for part in (first, second))
         split = self.split(train, val)
         digest = hashlib.sha256()
         for images in (train, *([val] if val else [])):
             for chunk in content_of(images.pixels):
                 digest.update(chunk)
             digest.update(images.targets.numpy())
-        manifest = {"dataset": self.dataset, **split.manifest(first.classes), "content_sha256": digest.hexdigest()}
-        return TaskImages(train, val, split, first.classes, manifest, engine, self.benchmark.eval_border)
+        manifest = {"dataset": self.dataset, "engine": engine.name, **split.manifest(first.classes)}
+        whole = {**manifest, "content_sha256": digest.hexdigest()}
+        return TaskImages(train, val, split, first.classes, whole, engine, self.benchmark.eval_border)
 
-    def _unread(self, part: Part, side: int, device: torch.device) -> Images:
-        """Return a part whose files are read when they are needed; without those in quarantine."""
-        source = part.source
-        checked = clean(self.location.data_dir, source.paths, num_workers=max(self.num_workers, 1))
-        good = torch.as_tensor(checked.good)
-        pixels = FilePixels(take(source.paths, checked.good), side, self.num_workers, device)
-        return Images(pixels, source.targets[good], source.domains[good], list(checked.quarantined))
-
-
-def _list_problems(
-    dataset: str, train_list: Path | None, val_list: Path | None, no_labels: bool, folders: dict[str, str]
-) -> list[str]:
-    """Return what contradicts the lists of a custom data set, one sentence each; ``folders``: by part."""
-    given = [f"--{name} {file}" for name, file in (("train_list", train_list), ("val_list", val_list)) if file]
-    if not given:
-        return []
-    problems = []
-    if dataset != "custom":
-        problems.append(f"{given[0]}: is for --dataset custom; {dataset} has its own parts.")
-    if train_list is None:
-        problems.append(f"{given[0]}: needs --train_list too.")
-    if no_labels:
-        problems.append("--no_labels: is for folders; a list tells by its lines whether there are labels.")
-    for part, folder in folders.items():
-        if folder != part:
-            problems.append(f"--{part}_dir {folder}: not used with lists, whose paths are relative to --data_dir.")
-    return problems
-
-
-def available_memory() -> int:
-    """Return the bytes of main memory that a new allocation can take."""
-    try:
-        with open("/proc/meminfo") as file:
-            rows = dict(line.split(":") for line in file)
-        return int(rows["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):  # not Linux
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    def _images(
+        self, part: Part, engine: Engine, size: int, device: torch.device, say: Callable[[str], object]
+    ) -> Images:
+        """Return a part: decoded, or to be decoded when it is needed; without the files in quarantine."""
+        source, side, workers = part.source, self.storage_side(size), max(self.num_workers, 1)
+        if isinstance(source, ArraySource):
+            return source.load(side, workers)
+        folder, unread = self.location.data_dir, engine.name != "resident"
+        if unread:
+            dali = engine.name == "dali"
+            checked = readable(folder, source.paths, lists=self.verified_dir, num_workers=workers, dali=dali, say=say)
+        else:  # every file is decoded now: those that were never looked at, too
+            checked = clean(folder, source.paths, lists=self.verified_dir, num_workers=workers)
+        good = torch.as_tensor(checked.good, dtype=torch.int64)
+        source = FileSource(take(source.paths, checked.good), source.targets[good], source.domains[good])
+        if not unread:
+            images = source.load(side, workers)
+            return replace(images, skipped=[*checked.quarantined, *images.skipped])
+        pixels = FilePixels(source.paths, side, workers, device)
+        return Images(pixels, source.targets, source.domains, list(checked.quarantined))

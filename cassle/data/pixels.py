@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class FilePixels:
 
     def __init__(self, paths: Sequence[Path], side: int, workers: int, device: torch.device | str = "cpu") -> None:
         self.paths, self.side, self.workers, self.device = paths, side, max(workers, 1), torch.device(device)
-        self._ahead: tuple[slice, object] | None = None
+        self._ahead: tuple[slice, Future[Tensor]] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -68,6 +68,11 @@ class FilePixels:
         self._ahead = (following, self._reader.submit(self._read, self.paths[following])) if stop < len(self) else None
         return pixels.to(self.device, non_blocking=True)
 
+    def request(self, index: Tensor) -> Callable[[], Tensor]:
+        """Begin to read the images at ``index`` (batch,), int64 on the CPU; what is returned waits for them."""
+        coming = self._reader.submit(self._read, [self.paths[i] for i in index.tolist()])
+        return lambda: coming.result().to(self.device, non_blocking=True)
+
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.workers)
@@ -83,6 +88,13 @@ class FilePixels:
         reasons = list(self._pool.map(lambda i: decode(paths[i], pixels[i], self.side), range(len(paths))))
         refuse(paths, reasons)
         return pixels
+
+
+def request(pixels: Tensor | FilePixels, index: Tensor) -> Callable[[], Tensor]:
+    """Return what gives the images at ``index`` (batch,), int64 on the CPU; files are read from now on, in a thread."""
+    if isinstance(pixels, FilePixels):
+        return pixels.request(index)
+    return lambda: pixels[index.to(pixels.device, non_blocking=True)]
 
 
 def content_of(pixels: Tensor | FilePixels) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from cassle.data.inspection import too_deep
 from cassle.errors import DataError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
@@ -132,8 +133,20 @@ def _stored(size: tuple[int, int], side: int) -> tuple[int, int]:
     return side * size[0] // shorter, side * size[1] // shorter  # rounded down, as torchvision's Resize does
 
 
+def rgb(image: Image.Image) -> Image.Image:
+    """Return an image in RGB; one with more than 8 bits of gray would become white, and is refused.
+
+    Raises:
+        ValueError: it has them.
+        OSError: or another of ``UNDECODABLE``: a file that was opened but not read, and does not decode.
+    """
+    if reason := too_deep(image):
+        raise ValueError(reason)
+    return image.convert("RGB")
+
+
 def _cut(image: Image.Image, stored: tuple[int, int], side: int) -> Tensor:
-    image = image.convert("RGB").resize(stored, Image.Resampling.BICUBIC)
+    image = rgb(image).resize(stored, Image.Resampling.BICUBIC)
     left, top = round((stored[0] - side) / 2), round((stored[1] - side) / 2)  # as its CenterCrop
     image = image.crop((left, top, left + side, top + side))
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)

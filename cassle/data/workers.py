@@ -21,7 +21,7 @@ from cassle.data.paths import texts_of
 from cassle.data.pixels import FilePixels, refuse
 from cassle.data.recipe import Recipe
 from cassle.data.resident import ResidentLoader
-from cassle.data.source import UNDECODABLE
+from cassle.data.source import UNDECODABLE, rgb
 from cassle.randomness import generator
 
 BATCHES_AHEAD = 4  # of each worker
@@ -56,7 +56,7 @@ class Decoder(Dataset):
         """Return one crop per recipe of an image, or why its file does not decode."""
         try:
             with Image.open(self.paths[position]) as file:
-                image = file.convert("RGB")
+                image = rgb(file)
         except UNDECODABLE as error:
             return str(error) or type(error).__name__
         crops = []

@@ -123,7 +123,10 @@ class Experiment:
         return fresh_model(self.plan, images)
 
     def _load_images(self) -> TaskImages:
-        images = self.plan.data.load(self.plan.size, self.plan.training.device)
+        data, training = self.plan.data, self.plan.training
+        if data.engine == "auto" and (before := self._manifest()):
+            data.engine = before["engine"]  # another one would draw other views; how much memory is free may change
+        images = data.load(self.plan.size, training.device, training.per_node, self.say)
         self.say(f"Engine: {images.engine.name}; {images.engine.reason}.")
         for line in images.skipped:
             self.say(f"Skipped an image that does not decode: {line}")
@@ -133,9 +136,14 @@ class Experiment:
             self._check_manifest(images.manifest)
         return images
 
-    def _check_manifest(self, manifest: dict[str, Any]) -> None:
+    def _manifest(self) -> dict[str, Any] | None:
+        """Return what this experiment began with; None if it begins now."""
         path = self.folder.path / "split.json"
-        if path.is_file() and (old := json.loads(path.read_text())) != manifest:
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def _check_manifest(self, manifest: dict[str, Any]) -> None:
+        path, old = self.folder.path / "split.json", self._manifest()
+        if old is not None and old != manifest:
             changed = [name for name in manifest if old.get(name) != manifest[name]]
             raise ConfigError(
                 f"--data_dir: the data has changed since this experiment began ({', '.join(changed)} in {path}). Bring "

@@ -179,7 +179,7 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
     if data.num_tasks < len(every):
         raise ConfigError(f"--num_tasks {data.num_tasks}: {offline.checkpoint} holds {len(every)} tasks; give as many.")
     evaluation = Evaluation(**settings.arguments(Evaluation, resolved))
-    images = data.load(encoder.size)
+    images = data.load(encoder.size, say=say)
     same = data.dataset == trained.get("dataset") and (data.dataset != "custom" or "dataset" not in values)
     how = {"device": offline.device, "same_classes": same, "network": offline.network}
     if every:

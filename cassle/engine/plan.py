@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from cassle.data import STREAMED
+from cassle.data.engines import missing_for
 from cassle.data.iterators import Source
 from cassle.data.module import TaskData, TaskImages
 from cassle.data.orders import Order
@@ -215,7 +216,9 @@ class Plan:
 
     def missing_here(self) -> list[str]:
         """Return what this machine lacks: data, a checkpoint, a GPU. One sentence each."""
-        problems = [*self.training.machine_problems(), *self.run.start_problems()]
+        data, lacks = self.data, self.training.machine_problems()
+        lacks += missing_for(data.engine, data.dali_device, self.training.device)
+        problems = [*lacks, *self.run.start_problems()]
         checkpoint = self.run.pretrained_model
         if checkpoint is not None and not checkpoint.is_file():
             problems.append(f"--pretrained_model {checkpoint}: no such file.")
@@ -227,10 +230,11 @@ class Plan:
             if self.is_stream:
                 self.timetable()
             else:
-                problems += self._batch_problems(len(part) for part in self.data.split().train)
-            for data in (self.evaluation_data, None if self.streamed else self.data):
-                if data is not None:
-                    data.choose_engine(self.size, self.training.device)
+                problems += self._batch_problems(len(part) for part in data.split().train)
+            if self.evaluation_data is not None:
+                self.evaluation_data.choose_engine(self.size, torch.device("cpu"), self.training.per_node)
+            if not (self.streamed or lacks):
+                data.choose_engine(self.size, self.training.device, self.training.per_node)
         except CassleError as error:
             problems.append(str(error))
         return problems

@@ -9,6 +9,7 @@ import torch
 
 from cassle.atomic import atomic_write_text
 from cassle.data.module import TaskImages
+from cassle.data.pixels import FilePixels
 from cassle.data.source import Images
 from cassle.data.stream_loader import StreamLoader
 from cassle.engine import handoff
@@ -55,7 +56,9 @@ class StreamExperiment(Experiment):
         stream = plan.open_stream(None if plan.streamed else images)
         for line in stream.skipped_at_start:
             self.say(f"Skipped a file: {line}")
-        index_mode = not (plan.streamed or plan.stream.payload)
+        # Files that are read when they are needed arrive with their images: a look-up would decode them once more.
+        unread = isinstance(images.train.pixels, FilePixels)
+        index_mode = not (plan.streamed or plan.stream.payload or unread)
         self.timetable = plan.timetable_of(stream)
         self.loader = StreamLoader(
             stream, plan.recipes, batch_size=training.batch_size, seed=plan.run.seed,
@@ -74,7 +77,7 @@ class StreamExperiment(Experiment):
     def _of_evaluation(self) -> TaskImages:
         """Return the labelled data set on which a stream without labels is evaluated; an empty one if there is none."""
         data = self.plan.evaluation_data
-        return _no_images(self.plan.data.num_tasks) if data is None else data.load(self.plan.size)
+        return _no_images(self.plan.data.num_tasks) if data is None else data.load(self.plan.size, say=self.say)
 
     def _record(self, task: int, table: StreamTable) -> TaskRecord:
         """Return what is known of the stream after a part."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 from cassle.data.centre import centre_view
 from cassle.data.module import TaskImages
+from cassle.data.pixels import request
 from cassle.data.recipe import Recipe
 from cassle.errors import ConfigError
 from cassle.evaluation.features import extract_features
@@ -114,6 +116,7 @@ class OnlineProbeCallback(pl.Callback):
         self.probe: nn.Sequential | None = None
         self._loaded: dict[str, Any] | None = None
         self._sums: Tensor | None = None
+        self._asked: dict[int, tuple[Tensor, Callable[[], Tensor]]] = {}  # by step: what is being read
 
     @property
     def state_key(self) -> str:
@@ -157,16 +160,26 @@ class OnlineProbeCallback(pl.Callback):
         with torch.no_grad(), self._precision(), in_mode(backbone, training=False):
             return backbone(view).float()
 
+    def _drawn(self, step: int, rank: int) -> tuple[Tensor, Tensor]:
+        """Return positions (batch,), on the CPU, and images of a step; those of the next step begin to be read."""
+
+        def ask(step: int) -> tuple[Tensor, Callable[[], Tensor]]:
+            draws = generator(self.seed, "online", self.task, step, rank)
+            index = self.members[torch.randint(len(self.members), (self.batch_size,), generator=draws)]
+            return index, request(self._pixels, index)
+
+        index, images = self._asked.pop(step, None) or ask(step)
+        self._asked = {step + 1: ask(step + 1)}
+        return index, images()
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Take one step on a random labelled batch."""
         step = trainer.current_epoch * trainer.num_training_batches + batch_idx
-        draws = generator(self.seed, "online", self.task, step, trainer.global_rank)
-        index = self.members[torch.randint(len(self.members), (self.batch_size,), generator=draws)]
-        index = index.to(self._pixels.device, non_blocking=True)
-        features = self._encode(model, self._pixels[index])
-        targets = self._targets[index]
+        index, images = self._drawn(step, trainer.global_rank)
+        features = self._encode(model, images)
+        targets = self._targets[index.to(self._targets.device, non_blocking=True)]
         with torch.enable_grad():
             logits = self.probe(features)
             loss = functional.cross_entropy(logits, targets)

@@ -98,7 +98,8 @@ def test_held_out_frames_validate_their_own_session(core50):
 def test_one_session(core50):
     train, val = core(core50, domain="s4", num_tasks=1).parts()
     assert {path.parts[-3] for path in train.source.paths} == {"s4"} and train.domains == ("s4",)
-    assert len(val.source.paths) == 600 and [len(i) for i in core(core50, domain="s4", num_tasks=1).split().val] == [600]
+    assert len(val.source.paths) == 600
+    assert [len(index) for index in core(core50, domain="s4", num_tasks=1).split().val] == [600]
 
 
 def test_what_is_missing(core50, tmp_path):
@@ -107,7 +108,9 @@ def test_what_is_missing(core50, tmp_path):
     with pytest.raises(DataError, match=r"(?s)s7/o13: no such folder.*expected:.*11 sessions.*found:.*s1/"):
         core(tmp_path / "copy").parts()
     for settings in ({"held_out": 1.0}, {"held_out": 0.2, "split_strategy": "data"}):
-        with pytest.raises(ConfigError, match="--held_out .*: is for CORe50 with --split_strategy domain, and below 1"):
+        with pytest.raises(
+            ConfigError, match=r"--held_out .*: is for CORe50 with --split_strategy domain, and below 1"
+        ):
             core(core50, **settings)
-    with pytest.raises(ConfigError, match="--held_out 0.2: is for CORe50"):
+    with pytest.raises(ConfigError, match=r"--held_out 0\.2: is for CORe50"):
         TaskData(held_out=0.2, split_strategy="domain")

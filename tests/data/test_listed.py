@@ -34,7 +34,7 @@ def test_paths_labels_and_tasks(listed, tmp_path):
     assert train.source.paths[0] == tmp_path / "images" / "a b" / "0.png"
     loaded = data.load(8)
     assert loaded.train.pixels.shape == (6, 3, 8, 8) and loaded.skipped == []
-    assert sorted(sum(loaded.split.contents, [])) == [0, 1, 2, 3]
+    assert sorted(c for classes in loaded.split.contents for c in classes) == [0, 1, 2, 3]
     assert sum(len(index) for index in loaded.split.train) == 6 and sum(len(index) for index in loaded.split.val) == 4
 
 
@@ -45,9 +45,9 @@ def test_without_labels_or_a_validation_list(listed):
     assert loaded.val is None and loaded.classes == [] and loaded.train.targets.tolist() == [-1] * 6
     assert [len(index) for index in loaded.split.train] == [3, 3]
     assert listed(LINES, None).parts()[1] is None
-    with pytest.raises(DataError, match=r"--val_list .*: .*train_list.txt has no labels to evaluate with; leave it out"):
+    with pytest.raises(DataError, match=r"--val_list .*: .*train_list.txt has no labels to evaluate with"):
         listed(bare, split_strategy="data").parts()
-    with pytest.raises(DataError, match="6 of 6 training images of --dataset custom have no label; .*strategy data"):
+    with pytest.raises(DataError, match=r"6 of 6 training images of --dataset custom have no label; .*strategy data"):
         listed(bare, None, split_strategy="class").parts()
 
 
@@ -61,17 +61,17 @@ def test_some_images_without_a_label(listed):
     some = [*LINES[:5], "c/5.png -1"]
     data = listed(some, LINES[:5], split_strategy="data")
     assert data.parts()[0].source.targets.tolist() == [1, 0, 1, 0, 2, -1] and len(data.parts()[0].classes) == 3
-    with pytest.raises(DataError, match="1 of 6 training images .* have no label; use --split_strategy data"):
+    with pytest.raises(DataError, match=r"1 of 6 training images .* have no label; use --split_strategy data"):
         listed(some, LINES[:5], num_tasks=3).parts()
 
 
 @pytest.mark.parametrize(
     "train, val, message",
     [
-        ([*LINES[:3], "c/4.png"], None, "train_list.txt, line 4: no label at its end, though line 1 has one: 'c/4.png'"),
+        ([*LINES[:3], "c/4.png"], None, "train_list.txt, line 4: no label at its end, though line 1 has one"),
         ([*LINES[:2], "", *LINES[2:]], None, "train_list.txt, line 3: empty"),
         ([], None, "train_list.txt.*empty"),
-        ([*LINES, "c/5.png 6"], None, "--train_list .*: labels up to 6, but no image of class 4, 5; number the classes"),
+        ([*LINES, "c/5.png 6"], None, "--train_list .*: labels up to 6, but no image of class 4, 5; number"),
         (LINES, ["c/4.png 4"], r"--val_list .*, line 1: class 4; the classes of --train_list are 0 to 3"),
         (LINES, ["c/4.png 3", "c/4.png -1"], "--val_list .*, line 2: no label; the classes"),
         (LINES, ["c/4.png"], "--val_list .*, line 1: no label; the classes"),
@@ -95,7 +95,7 @@ def test_settings_that_contradict_the_lists(listed, tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             listed(**settings)
-    with pytest.raises(DataError, match="nowhere.txt: the list cannot be read"):
+    with pytest.raises(DataError, match=r"nowhere\.txt: the list cannot be read"):
         listed(train_list=tmp_path / "nowhere.txt").parts()
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
+from cassle.data.engines import MISSING
 from cassle.data.recipe import Recipe
 from cassle.errors import ConfigError
 
@@ -34,7 +35,7 @@ def require() -> ModuleType:
     try:
         return importlib.import_module("nvidia.dali")
     except ImportError as error:
-        raise ConfigError("--dali: needs NVIDIA DALI, which is not installed; pip install 'cassle[dali]'.") from error
+        raise ConfigError(MISSING) from error
 
 
 def build(
