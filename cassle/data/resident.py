@@ -108,6 +108,9 @@ class ResidentLoader:
         """Yield nothing: a task has no warm-up of a memory."""
         return iter(())
 
+    def close(self) -> None:
+        """Let go of what works ahead; the task is over."""
+
     def state_dict(self) -> dict[str, int]:
         """Return the position."""
         return {"step": self.step}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cassle.data.inspection import Note
 from cassle.data.verified import Checked, clean
 from cassle.data.verify import Report, look, verify
+from cassle.locks import held
 
 LOCK = ".cassle-verify.lock"
 Say = Callable[[str], object]
@@ -65,7 +65,7 @@ def _looked_at(
 ) -> Checked:
     new = f"{len(before.unknown)} files of {folder} are new or have changed since they were looked at"
     if os.access(lists, os.W_OK | os.X_OK):
-        with _alone(lists):
+        with held(lists / LOCK, wait=True):
             checked = clean(folder, paths, lists=lists, num_workers=num_workers)
             if checked.unknown:
                 say(f"{new}: every one is decoded now, once (as python -m cassle verify does).")
@@ -101,14 +101,3 @@ def bar() -> Iterator[Callable[[int, int], object]]:
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         shown = progress.add_task("looking for files", total=None)
         yield lambda done, total: progress.update(shown, description="decoding", completed=done, total=total)
-
-
-@contextmanager
-def _alone(lists: Path) -> Iterator[None]:
-    """Wait until no other process scans for these lists."""
-    handle = os.open(lists / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -150,6 +150,12 @@ class WorkerLoader(ResidentLoader):
             prefetch_factor=BATCHES_AHEAD if several else None, worker_init_fn=_one_thread if several else None,
         )  # fmt: skip
 
+    def close(self) -> None:
+        """Stop the processes; the task is over."""
+        crops = self.__dict__.pop("_crops", None)
+        if crops is not None and crops._iterator is not None:
+            crops._iterator._shutdown_workers()  # else they end when Python collects garbage, and hold what they have
+
     def _finished(self, index: Tensor, crops: list[Tensor], rest: list[dict[str, Tensor]], reasons: list[str]) -> Batch:
         refuse([self.decoder.paths[position] for position in index.tolist()], reasons)
         index = index.to(self.device, non_blocking=True)

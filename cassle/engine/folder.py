@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import yaml
 
 from cassle.atomic import atomic_write_text
 from cassle.errors import CassleError, ConfigError
+from cassle.locks import held
 
 #: settings that do not change a result: they may differ when a run is continued. The data and --pretrained_model are
 #: compared by content instead.
@@ -53,29 +52,21 @@ class ExperimentFolder:
         Raises:
             CassleError: another process holds it, or it cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise CassleError(
-                f"--experiment_dir {self.path}: cannot be written ({error.strerror}). Choose another folder with "
-                "--experiment_dir or --base_experiment_dir."
-            ) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(handle, 32).decode() or "another process"
-            os.close(handle)
-            raise CassleError(
-                f"{self.path}: another run (process {owner.strip()}) is writing here. Wait for it, stop it, or choose "
-                "another --experiment_dir."
-            ) from None
-        try:
-            os.truncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
+        with ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(held(self.path / ".lock", wait=False))
+            except BlockingIOError as error:
+                raise CassleError(
+                    f"{self.path}: another run (process {error}) is writing here. Wait for it, stop it, or choose "
+                    "another --experiment_dir."
+                ) from None
+            except OSError as error:
+                raise CassleError(
+                    f"--experiment_dir {self.path}: cannot be written ({error.strerror}). Choose another folder with "
+                    "--experiment_dir or --base_experiment_dir."
+                ) from error
             yield
-        finally:
-            os.close(handle)
 
     def move_aside(self) -> Path | None:
         """Move an existing experiment to ``<folder>.old-N``; return where it is now, None if there was none."""

@@ -77,7 +77,10 @@ def train_task(
     callbacks = [Seeding(plan.run.seed, task), *probes, table, checkpointing, *bar]
     trainer = settings.make_trainer(folder, callbacks, progress_bar=bool(bar))
     loader.deal(trainer.global_rank, trainer.world_size)
-    fit(trainer, model, loader, last, interruption)
+    try:
+        fit(trainer, model, loader, last, interruption)
+    finally:
+        loader.close()
     _end(plan, model, trainer)
     return Trained(model, {probe.network: probe.probe.state_dict() for probe in probes}, trainer)
 

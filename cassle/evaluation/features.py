@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from cassle.data.pixels import FilePixels
 from cassle.errors import CassleError
 from cassle.nn.modes import in_mode
 
@@ -17,7 +18,7 @@ Encode = Callable[[Tensor], Tensor]
 
 def extract_features(
     encode: nn.Module | Encode,
-    images: UInt8[Tensor, "n 3 h w"],
+    images: UInt8[Tensor, "n 3 h w"] | FilePixels,
     *,
     batch_size: int,
     transform: Callable[[Tensor], Tensor] | None = None,
@@ -29,7 +30,7 @@ def extract_features(
     Args:
         encode: a module, or a function from a float batch to features (batch, dim). A module (or a method of one) is
             switched to eval mode, and fed on its own device; another function is called as it is.
-        images: the images, uint8, on any device.
+        images: the images, uint8, on any device, or in files.
         batch_size: images per forward pass.
         transform: maps a uint8 batch (on the encoder's device) to the float batch that the encoder takes;
             by default the division by 255.

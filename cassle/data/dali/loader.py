@@ -84,6 +84,10 @@ class DaliLoader(ResidentLoader):
         super().deal(rank, world_size)
         self._pipeline = None  # what it has made ahead is another process's
 
+    def close(self) -> None:
+        """Let go of the pipeline; the task is over."""
+        self._pipeline = None
+
     def _next(self) -> tuple[Planned, list[Tensor]]:
         """Return the batch of the current step and its crops, and let the pipeline go on.
 
