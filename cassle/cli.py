@@ -33,7 +33,7 @@ def guarded(command: Callable[[], int]) -> int:
     try:
         return command()
     except ConfigError as error:
-        lines = [line if line.startswith(" ") else f"  {line}" for line in error.problems]
+        lines = [line if line.startswith(" ") else f"  {line}".replace("\n", "\n  ") for line in error.problems]
         print("\n".join([f"{len(lines)} problem{'s' * (len(lines) > 1)}:", *lines]), file=sys.stderr)
         return 2
     except CassleError as error:

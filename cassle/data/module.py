@@ -10,14 +10,16 @@ from typing import Literal
 
 import torch
 
-from cassle.checks import Count, Seed, Whole, out_of_range
+from cassle.checks import Count, Seed, Share, Whole, out_of_range
 from cassle.data import BENCHMARKS
 from cassle.data.benchmarks import Benchmark, Location, Part
 from cassle.data.engines import RESIDENT, Engine, choose
+from cassle.data.listed import list_problems
+from cassle.data.paths import take
 from cassle.data.pixels import FilePixels, content_of
 from cassle.data.room import room_for
 from cassle.data.scan import readable
-from cassle.data.source import ArraySource, FileSource, Images
+from cassle.data.source import BORDER, ArraySource, FileSource, Images
 from cassle.data.splits import CLASS_SEED, Split, class_order, split_by_class, split_by_data, split_by_domain
 from cassle.data.verified import clean
 from cassle.errors import ConfigError, DataError
@@ -36,6 +38,7 @@ class TaskImages:
         classes: names of the classes; empty without labels.
         manifest: the split and the content of the data as plain data, with hashes.
         engine: who makes the views, and why.
+        eval_border: side of an image over that of its centre, which is evaluated; 1 = all of it.
     """
 
     train: Images
@@ -44,6 +47,7 @@ class TaskImages:
     classes: list[str]
     manifest: dict
     engine: Engine = RESIDENT
+    eval_border: float = BORDER
 
     @property
     def skipped(self) -> list[str]:
@@ -74,6 +78,9 @@ class TaskData:
         num_tasks: Count = 5,
         split_strategy: Literal["class", "data", "domain"] = "class",
         split_seed: Seed | None = None,
+        train_list: Path | None = None,
+        val_list: Path | None = None,
+        held_out: Share = 0.0,
         storage_size: Count | None = None,
         engine: Literal["auto", "resident", "workers", "dali"] = "auto",
         dali_device: Literal["gpu", "cpu"] = "gpu",
@@ -84,18 +91,24 @@ class TaskData:
 
         Args:
             dataset: name of the benchmark: digits, cifar10, cifar100, stl10, tinyimagenet, imagenet, imagenet100,
-                domainnet, or custom.
+                domainnet, core50, core50_categories, or custom. Whole images are evaluated; of imagenet, imagenet100,
+                domainnet and custom the centre, 224 of 256 pixels.
             data_dir: folder of the data set.
             train_dir: training folder below data_dir (trees of class folders).
             val_dir: validation folder below data_dir (trees of class folders).
             download: fetch the data set into data_dir if it is not there (cifar10, cifar100, stl10).
-            no_labels: the images lie flat in one folder, without labels (custom).
-            domain: use the images of this domain only (domainnet, digits).
+            no_labels: the images lie in data_dir without classes (custom).
+            domain: use the images of this domain only (domainnet, digits, core50).
             image_mean: mean per channel of images in [0, 1] (--mean is the same flag); default: the benchmark's.
             image_std: standard deviation per channel, likewise (--std is the same flag).
             num_tasks: number of tasks.
             split_strategy: class = new classes, data = random parts, domain = new domains in every task.
             split_seed: seed of the order of classes (default 5) or of the random parts (default 42).
+            train_list: list of the training images, PATH or PATH LABEL a line, relative to data_dir; or a .npy array of
+                paths (custom).
+            val_list: list of the validation images, PATH LABEL a line (custom).
+            held_out: of CORe50 by domain, share of every clip, its last frames, that is not trained on and validates
+                its session; 0 = the published test sessions validate every task.
             storage_size: side in pixels at which images are kept in memory; default: 8/7 of --size, never magnified.
             engine: who makes the views: resident = the data set lies in memory, on the GPU if there is one; workers =
                 processes that decode image files; dali = NVIDIA DALI (--dali is the same); auto = resident if the data
@@ -114,10 +127,13 @@ class TaskData:
         problems = [*out_of_range(TaskData, locals()).values()]
         if self.benchmark.needs_data_dir and data_dir is None:
             problems.append(f"--dataset {dataset}: needs --data_dir, the folder that holds it.")
+        problems += list_problems(self.dataset, train_list, val_list, no_labels, {"train": train_dir, "val": val_dir})
         if no_labels and dataset != "custom":
             problems.append(f"--no_labels: is for --dataset custom; {dataset} has labels.")
         if no_labels and split_strategy == "class":
             problems.append("--split_strategy class: needs labels; with --no_labels use --split_strategy data.")
+        if held_out and not (self.dataset.startswith("core50") and split_strategy == "domain" and held_out < 1):
+            problems.append(f"--held_out {held_out}: is for CORe50 with --split_strategy domain, and below 1.")
         if split_strategy == "class" and not self.benchmark.labelled:
             problems.append(
                 f"--split_strategy class: most training images of {dataset} have no label; use --split_strategy data."
@@ -132,7 +148,10 @@ class TaskData:
         if problems:
             raise ConfigError(problems)
         by_domain = domain is not None or split_strategy == "domain"
-        self.location = Location(data_dir, train_dir, val_dir, download, no_labels, by_domain)
+        self.location = Location(
+            data_dir, train_dir, val_dir, download, no_labels, by_domain,
+            train_list=train_list, val_list=val_list, held_out=held_out,
+        )  # fmt: skip
         self.domain = domain
         self.num_tasks, self.split_strategy, self.split_seed = num_tasks, split_strategy, split_seed
         self.storage_size, self.num_workers = storage_size, num_workers
@@ -151,6 +170,17 @@ class TaskData:
         return []
 
     @property
+    def shares_val(self) -> bool:
+        """Whether all tasks have the same validation samples."""
+        by_domain = self.split_strategy == "domain" and self.num_tasks > 1
+        return by_domain and self.benchmark.shares_val and not self.location.held_out
+
+    @property
+    def knows_domains(self) -> bool:
+        """Whether every task is a domain, which has validation samples of its own."""
+        return self.split_strategy == "domain" and self.num_tasks > 1 and not self.shares_val
+
+    @property
     def class_seed(self) -> int:
         """Seed of the order of classes."""
         return CLASS_SEED if self.split_seed is None else self.split_seed
@@ -166,21 +196,17 @@ class TaskData:
             DataError: folders or files are missing.
         """
         if self._parts is None:
-            train, val = (self._read(part) for part in ("train", "val"))
-            if val is not None and val.classes != train.classes:
-                odd = sorted(set(val.classes) ^ set(train.classes))
-                raise DataError(f"Class folders differ between train and val: {', '.join(odd[:8])}. Make them equal.")
+            train, val = self.benchmark.parts(self.dataset, self.location)
+            if self.split_strategy == "class" and not (train.source.targets >= 0).all():
+                unlabelled = int((train.source.targets < 0).sum())
+                raise DataError(
+                    f"--split_strategy class: {unlabelled:,} of {len(train.source.targets):,} training images of "
+                    f"--dataset {self.dataset} have no label; use --split_strategy data."
+                )
+            if self.domain is not None:
+                train, val = train.of_domain(self.domain), val.of_domain(self.domain)
             self._parts = train, val
         return self._parts
-
-    def _read(self, part: str) -> Part | None:
-        found, expected = self.benchmark.read(self.location, part), self.benchmark.num_classes
-        if expected and len(found.classes) != expected:
-            raise DataError(
-                f"--dataset {self.dataset}: {len(found.classes)} classes in {self.location.data_dir}, {expected} "
-                "expected. Complete the data, or give what you have to --dataset custom."
-            )
-        return found if self.domain is None else found.of_domain(self.domain)
 
     def split(self, train: Images | None = None, val: Images | None = None) -> Split:
         """Return the split of the indexed samples, or of the loaded ones, from which damaged images are gone."""
@@ -242,7 +268,8 @@ class TaskData:
                 digest.update(chunk)
             digest.update(images.targets.numpy())
         manifest = {"dataset": self.dataset, "engine": engine.name, **split.manifest(first.classes)}
-        return TaskImages(train, val, split, first.classes, {**manifest, "content_sha256": digest.hexdigest()}, engine)
+        whole = {**manifest, "content_sha256": digest.hexdigest()}
+        return TaskImages(train, val, split, first.classes, whole, engine, self.benchmark.eval_border)
 
     def _images(
         self, part: Part, engine: Engine, size: int, device: torch.device, say: Callable[[str], object]
@@ -258,7 +285,7 @@ class TaskData:
         else:  # every file is decoded now: those that were never looked at, too
             checked = clean(folder, source.paths, lists=self.verified_dir, num_workers=workers)
         good = torch.as_tensor(checked.good, dtype=torch.int64)
-        source = FileSource([source.paths[i] for i in checked.good], source.targets[good], source.domains[good])
+        source = FileSource(take(source.paths, checked.good), source.targets[good], source.domains[good])
         if not unread:
             images = source.load(side, workers)
             return replace(images, skipped=[*checked.quarantined, *images.skipped])

@@ -129,8 +129,8 @@ def squared(image: Image.Image, side: int) -> Tensor:
 
 
 def _stored(size: tuple[int, int], side: int) -> tuple[int, int]:
-    scale = side / min(size)
-    return max(side, round(size[0] * scale)), max(side, round(size[1] * scale))
+    shorter = min(size)
+    return side * size[0] // shorter, side * size[1] // shorter  # rounded down, as torchvision's Resize does
 
 
 def rgb(image: Image.Image) -> Image.Image:
@@ -147,6 +147,6 @@ def rgb(image: Image.Image) -> Image.Image:
 
 def _cut(image: Image.Image, stored: tuple[int, int], side: int) -> Tensor:
     image = rgb(image).resize(stored, Image.Resampling.BICUBIC)
-    left, top = (stored[0] - side) // 2, (stored[1] - side) // 2
+    left, top = round((stored[0] - side) / 2), round((stored[1] - side) / 2)  # as its CenterCrop
     image = image.crop((left, top, left + side, top + side))
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)

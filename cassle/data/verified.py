@@ -22,6 +22,7 @@ import numpy as np
 
 from cassle.atomic import atomic_write, atomic_write_bytes
 from cassle.data.inspection import Note, Verdict
+from cassle.data.paths import texts_of
 from cassle.errors import ConfigError
 
 CLEAN, QUARANTINE, VERIFIED = "cassle-clean.txt", "cassle-quarantine.txt", "cassle-verified.npz"
@@ -154,7 +155,7 @@ def clean(folder: Path, paths: Sequence[Path], *, lists: Path | None = None, num
         ConfigError: the lists are about another folder.
     """
     verified = Verified.load(lists or folder, folder)
-    texts, root = [os.fspath(path) for path in paths], os.path.join(folder, "")
+    texts, root = texts_of(paths), os.path.join(folder, "")
     checked = Checked([], [], [], {})
     for i, stamp in enumerate(stamps(texts, num_workers) if len(verified) else [None] * len(texts)):
         inside = texts[i].startswith(root)

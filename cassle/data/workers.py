@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from cassle.data.augment import finish
 from cassle.data.batch import Batch
 from cassle.data.parameters import ViewParameters, draw
+from cassle.data.paths import texts_of
 from cassle.data.pixels import FilePixels, refuse
 from cassle.data.recipe import Recipe
 from cassle.data.resident import ResidentLoader
@@ -44,7 +45,7 @@ class Decoder(Dataset):
     """
 
     def __init__(self, paths: Sequence[Path], recipes: Sequence[Recipe], *, seed: int, task: int) -> None:
-        self.paths, self.recipes, self.seed, self.task = [str(path) for path in paths], tuple(recipes), seed, task
+        self.paths, self.recipes, self.seed, self.task = texts_of(paths), tuple(recipes), seed, task
 
     def __getitem__(self, sample: tuple[int, int]) -> list[Crop] | str:
         """Return the views of (position, epoch), or why the file has none."""

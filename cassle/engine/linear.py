@@ -12,6 +12,7 @@ from torch import nn
 
 from cassle.atomic import atomic_write_text
 from cassle.checks import Count
+from cassle.data.centre import view_in_words
 from cassle.data.module import TaskData
 from cassle.data.recipe import Recipe
 from cassle.engine.every_task import checkpoints_in, evaluate_tasks, folder_problems, rows_of
@@ -184,23 +185,26 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
     if every:
         results = evaluate_tasks(every, trained, images, evaluation, say=say, **how)
     else:
-        results = _of_one(rows_of(path, encoder, images, evaluation, **how), evaluation, data.num_tasks, say)
+        results = _of_one(rows_of(path, encoder, images, evaluation, **how), evaluation, data, say)
     results["protocol"] |= {
-        "dataset": data.dataset, "split_strategy": data.split_strategy, "network": offline.network
+        "dataset": data.dataset, "split_strategy": data.split_strategy, "network": offline.network,
+        "view": view_in_words(encoder.size, data.benchmark.eval_border),
     }  # fmt: skip
+    if data.domain is not None:
+        results["protocol"]["domain"] = f"{data.domain}: domain-aware, probes are fitted and tested on its images only"
     results["checkpoint"] = str(offline.checkpoint)
     atomic_write_text(offline.output, json.dumps(results, indent=2) + "\n")
     say(f"Written to {offline.output}")
     return results
 
 
-def _of_one(rows: Rows, evaluation: Evaluation, num_tasks: int, say: Callable[[str], object]) -> dict[str, Any]:
+def _of_one(rows: Rows, evaluation: Evaluation, data: TaskData, say: Callable[[str], object]) -> dict[str, Any]:
     for probe, row in rows.items():
         tasks = "  ".join(f"task {task} {100 * value:.1f}" for task, value in enumerate(row))
-        say(f"{probe:16} mean {100 * sum(row) / len(row):.1f} %   {tasks}")
+        say(f"{probe:19} mean {100 * sum(row) / len(row):.1f} %   {tasks}")
     return {
-        "protocol": evaluation.describe(classifier="classifier" in rows),
-        "num_tasks": num_tasks,
+        "protocol": evaluation.describe("classifier" in rows, data.knows_domains, data.shares_val),
+        "num_tasks": data.num_tasks,
         "probes": {probe: {"per_task": row, "mean": sum(row) / len(row)} for probe, row in rows.items()},
     }
 

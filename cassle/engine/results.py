@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cassle.data.centre import view_in_words
 from cassle.engine.ledger import Ledger
 from cassle.engine.plan import Plan
 from cassle.evaluation import report
@@ -19,8 +20,11 @@ def results_of(plan: Plan, ledger: Ledger) -> dict[str, Any]:
 
 def protocol_of(plan: Plan, *, classifier: bool = False) -> dict[str, Any]:
     """Return how a run is trained and evaluated, in words and numbers."""
+    data = plan.evaluation_data or plan.data
+    how = {"domain_aware": data.knows_domains, "shared_val": data.shares_val}
     return {
-        **plan.evaluation.describe(classifier=classifier),
+        **plan.evaluation.describe(classifier=classifier, **how),
+        "view": view_in_words(plan.size, data.benchmark.eval_border),
         "method": plan.method,
         "distiller": plan.distiller,
         "strategy": plan.strategy,

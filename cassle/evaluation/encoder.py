@@ -37,7 +37,7 @@ def accuracy_rows(
         raise ConfigError("--dataset: evaluation needs labels and a validation part; this data set has none.")
 
     def view(batch):
-        return centre_view(batch, recipe.size, recipe.mean, recipe.std)
+        return centre_view(batch, recipe.size, recipe.mean, recipe.std, images.eval_border)
 
     size = evaluation.eval_batch_size
     device = next(backbone.parameters()).device  # where the probes run too
@@ -49,12 +49,14 @@ def accuracy_rows(
         extract_features(backbone, part, batch_size=size, transform=view).to(device)
         for part in (pixels, images.val.pixels)
     )
-    tasks = images.split.val_tasks(len(images.val.targets))
-    num_tasks = images.split.num_tasks
-    rows = evaluation.row(train, targets, val, images.val.targets, tasks, len(images.classes), num_tasks)
+    split, domains = images.split, None
+    tasks, num_tasks = split.val_tasks(len(images.val.targets)), split.num_val_tasks
+    if split.knows_domains:
+        domains = images.train.domains[labelled.cpu()]
+    rows = evaluation.row(train, targets, val, images.val.targets, tasks, len(images.classes), num_tasks, domains)
     if classifier is not None:
         rows["classifier"] = accuracy_per_task(_classified(classifier, val), images.val.targets, tasks, num_tasks)
-    return rows
+    return {probe: split.per_task(row) for probe, row in rows.items()}
 
 
 @torch.no_grad()

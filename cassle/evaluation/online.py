@@ -154,7 +154,8 @@ class OnlineProbeCallback(pl.Callback):
 
     def _encode(self, model: pl.LightningModule, images: Tensor) -> Tensor:
         """Return features (batch, dim) of uint8 images from the backbone in eval mode."""
-        view = centre_view(images, self.recipe.size, self.recipe.mean, self.recipe.std)
+        recipe, border = self.recipe, self.images.eval_border
+        view = centre_view(images, recipe.size, recipe.mean, recipe.std, border)
         backbone = model.backbone if self.network == "backbone" else model.momentum_backbone
         with torch.no_grad(), self._precision(), in_mode(backbone, training=False):
             return backbone(view).float()
@@ -217,7 +218,7 @@ class OnlineProbeCallback(pl.Callback):
             predictions = self.probe.eval()(features.to(self._pixels.device)).argmax(1).cpu()
         self.probe.train()
         tasks = split.val_tasks(len(val.targets))
-        per_task = accuracy_per_task(predictions, val.targets, tasks, split.num_tasks)
+        per_task = split.per_task(accuracy_per_task(predictions, val.targets, tasks, split.num_val_tasks))
         mean = (predictions == val.targets).double().mean().item()
         return {"val_acc": mean, **{f"val_acc_task{task}": value for task, value in enumerate(per_task)}}
 
