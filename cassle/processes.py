@@ -47,6 +47,19 @@ def summed(tensor: Tensor) -> Tensor:
     return total
 
 
+def carried_on(sums: Tensor, then: int | None, *, first: bool) -> Tensor:
+    """Return this process's part of sums that were taken over ``then`` processes: the first carries them on.
+
+    With another number of processes than now they are scaled, so that a step before weighs as much as one after in the
+    means; None stands for as many as now.
+    """
+    import torch.distributed as dist
+
+    now = dist.get_world_size() if together() else 1
+    part = sums if then in (None, now) else sums * (now / then)
+    return part if first else part.new_zeros(part.shape)
+
+
 def any_of_us(flag: bool, device: object) -> bool:
     """Return whether ``flag`` holds in any process; every process must call this."""
     import torch

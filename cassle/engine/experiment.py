@@ -19,6 +19,7 @@ from cassle.engine.handoff import Handoff
 from cassle.engine.interruption import Interruption
 from cassle.engine.ledger import Ledger, Rows, TaskRecord
 from cassle.engine.plan import Plan
+from cassle.engine.reshard import deal_anew
 from cassle.engine.results import results_of
 from cassle.engine.task import fresh_model, train_task
 from cassle.engine.trainer import quiet
@@ -26,6 +27,7 @@ from cassle.engine.wandb_run import WandBRun
 from cassle.errors import CheckpointError, ConfigError
 from cassle.evaluation import report
 from cassle.evaluation.encoder import accuracy_rows
+from cassle.memory.dealt import own_state
 from cassle.methods.base import SSLMethod
 from cassle.nn.state import load_strictly
 
@@ -78,12 +80,15 @@ class Experiment:
             if moved:
                 self.say(f"The previous experiment is now in {moved}.")
         with self.folder.locked(), Interruption() as interruption:
-            continues = self.folder.claim(self.plan.config())
+            resharding = self.plan.run.reshard
+            continues = self.folder.claim(self.plan.config(), resharding=resharding)
             ledger = Ledger(self.folder.path / "ledger.json", self.plan.data.num_tasks)
             done = sum(record.status == "done" for record in ledger.tasks)
             news = f": continues, {done} {self.parts} done" if continues else ""
             news = ": finished before; its results" if done == len(ledger.tasks) else news
             self.say(f"Experiment {self.folder.path}{news}")
+            if continues and resharding and (line := deal_anew(self.folder, ledger, self.plan.config())):
+                self.say(line)
             for note in self.plan.notes():
                 self.say(note)
             return self._chain(interruption, ledger)
@@ -205,7 +210,7 @@ class Experiment:
         """Return the trained model of a task whose evaluation was interrupted."""
         model = self._fresh(images)
         weights = handoff.read(self.folder.path / record.checkpoint, self.plan, record.digest).weights
-        load_strictly(model, weights, ignore=model.transient, source=record.checkpoint)
+        load_strictly(model, own_state(model, weights), ignore=model.transient, source=record.checkpoint)
         return model.to(self.plan.training.device)
 
     def _take_over(self, ledger: Ledger, model: SSLMethod, images: TaskImages) -> None:

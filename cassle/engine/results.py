@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cassle.data.centre import view_in_words
+from cassle.engine import reshard
 from cassle.engine.ledger import Ledger
 from cassle.engine.plan import Plan
 from cassle.evaluation import report
@@ -14,11 +15,11 @@ def results_of(plan: Plan, ledger: Ledger) -> dict[str, Any]:
     """Return accuracy matrices, their summaries and the protocol of the tasks that are done."""
     rows = [record.rows for record in ledger.tasks if record.rows]
     matrix = {probe: [row[probe] for row in rows] for probe in ledger.random}
-    protocol = protocol_of(plan, classifier="classifier" in ledger.random)
+    protocol = protocol_of(plan, ledger, classifier="classifier" in ledger.random)
     return report.assemble(matrix, ledger.random, protocol, plan.data.num_tasks)
 
 
-def protocol_of(plan: Plan, *, classifier: bool = False) -> dict[str, Any]:
+def protocol_of(plan: Plan, ledger: Ledger, *, classifier: bool = False) -> dict[str, Any]:
     """Return how a run is trained and evaluated, in words and numbers."""
     data = plan.evaluation_data or plan.data
     how = {"domain_aware": data.knows_domains, "shared_val": data.shares_val}
@@ -33,4 +34,5 @@ def protocol_of(plan: Plan, *, classifier: bool = False) -> dict[str, Any]:
         "dataset": plan.data.dataset,
         "split_strategy": plan.data.split_strategy,
         "seed": plan.run.seed,
+        **reshard.protocol(ledger),
     }
