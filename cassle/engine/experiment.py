@@ -28,6 +28,7 @@ from cassle.evaluation import report
 from cassle.evaluation.encoder import accuracy_rows
 from cassle.methods.base import SSLMethod
 from cassle.nn.state import load_strictly
+from cassle.processes import from_first, launched
 
 
 class Experiment:
@@ -71,7 +72,7 @@ class Experiment:
             raise ConfigError(problems)
         if not self.writes:
             with Interruption() as interruption:
-                return self._chain(interruption, Ledger(self.folder.path / "ledger.json", self.plan.data.num_tasks))
+                return self._chain(interruption, None)
         if self.plan.run.overwrite:
             with self.folder.locked():
                 moved = self.folder.move_aside()
@@ -90,17 +91,18 @@ class Experiment:
 
     # The chain of tasks ---------------------------------------------------------------------------------------------
 
-    def _chain(self, interruption: Interruption, ledger: Ledger) -> dict[str, Any]:
+    def _chain(self, interruption: Interruption, ledger: Ledger | None) -> dict[str, Any]:
+        ledger = self._meet(ledger)
         if all(record.status == "done" for record in ledger.tasks):
             return self._close(ledger, None)
         images = self._load_images()
         self._divide(ledger)
         model = self._fresh(images).to(self.plan.training.device)
         run = self._start_wandb(ledger)
-        if self.writes and self._evaluates(images) and ledger.random is None:
+        if self._evaluates(images) and ledger.random is None:
             self.say("Evaluating the random encoder.")
             ledger.random = self._evaluate(model, images)
-            ledger.save()
+            self._save(ledger)
         if self.plan.run.task_idx > 0:
             self._take_over(ledger, model, images)
         images = images.to(self.plan.training.device)
@@ -109,12 +111,28 @@ class Experiment:
             record = ledger.tasks[task]
             if record.status == "pending":
                 model = self._train(task, ledger, images, interruption, run)
-            elif record.status == "trained" and self.writes:  # its evaluation was interrupted
+            elif record.status == "trained":  # its evaluation was interrupted
                 model = self._restored(record, images)
-            if record.status != "done" and self.writes:
+            if ledger.tasks[task].status != "done":
                 self._finish_task(task, ledger, model, images, run)
             task += 1
         return self._close(ledger, run)
+
+    def _meet(self, ledger: Ledger | None) -> Ledger:
+        """Let all processes go by the first one's ledger; whoever reads the file finds it as it was or as it will be.
+
+        Args:
+            ledger: None in the other processes.
+        """
+        done = ledger is not None and all(record.status == "done" for record in ledger.tasks)
+        if done and launched() is None:
+            return ledger  # there is nothing for other processes to do: do not start them
+        self.plan.training.meet()
+        return from_first(ledger)
+
+    def _save(self, ledger: Ledger) -> None:
+        if self.writes:
+            ledger.save()
 
     def _divide(self, ledger: Ledger) -> None:
         """Let the ledger have a record for every part of the training; of tasks it has."""
@@ -170,8 +188,7 @@ class Experiment:
             record.digest = handoff.write(path, self.plan, task, trained.model, trained.probes)
             atomic_write_text(self.folder.path / "last_checkpoint.txt", f"{path}\n{self.folder.config_file}\n")
         ledger.tasks[task] = record
-        if self.writes:
-            ledger.save()
+        self._save(ledger)
         trained.trainer.strategy.barrier("final checkpoint")
         return trained.model
 
@@ -214,12 +231,11 @@ class Experiment:
         weights = handoff.read(path, self.plan).weights
         load_strictly(model, weights, ignore=model.transient, source=f"--pretrained_model {path}")
         record.checkpoint, record.digest = str(path), found
-        if self.writes:
-            if self._evaluates(images):
-                self.say(f"Evaluating --pretrained_model {path}.")
-                record.rows = self._evaluate(model, images)
-            record.status = "done"
-            ledger.save()
+        if self._evaluates(images):
+            self.say(f"Evaluating --pretrained_model {path}.")
+            record.rows = self._evaluate(model, images)
+        record.status = "done"
+        self._save(ledger)
 
     # Evaluation -----------------------------------------------------------------------------------------------------
 
@@ -228,16 +244,22 @@ class Experiment:
         return images.val is not None and bool(images.classes)
 
     def _evaluate(self, model: SSLMethod, images: TaskImages) -> Rows:
-        return accuracy_rows(model.backbone, images, self.plan.eval_recipe, self.plan.evaluation, model.classifier)
+        """Return the rows in every process; all wait here for the first, which fits the probes."""
+        return from_first(
+            accuracy_rows(model.backbone, images, self.plan.eval_recipe, self.plan.evaluation, model.classifier)
+        )
 
     def _finish_task(
         self, task: int, ledger: Ledger, model: SSLMethod, images: TaskImages, run: WandBRun | None
     ) -> None:
         record = ledger.tasks[task]
-        (self.folder.task(task) / "last.ckpt").unlink(missing_ok=True)  # final.ckpt is there
+        if self.writes:
+            (self.folder.task(task) / "last.ckpt").unlink(missing_ok=True)  # final.ckpt is there
         if self._evaluates(images):
             record.rows = self._evaluate(model.to(self.plan.training.device), images)
         record.status = "done"
+        if not self.writes:
+            return
         ledger.save()
         if record.rows:
             means = "  ".join(f"{probe} {100 * sum(row) / len(row):.1f} %" for probe, row in record.rows.items())
