@@ -98,7 +98,7 @@ def from_first(item: Item) -> Item:
     if not together():
         return item
     items = [item]
-    with _of_others():
+    with connected():
         dist.broadcast_object_list(items, src=0, group=_patient)
     return items[0]
 
@@ -114,7 +114,7 @@ def of_all(item: Item) -> list[Item]:
     if not together():
         return [item]
     items = [None] * dist.get_world_size()
-    with _of_others():
+    with connected():
         dist.all_gather_object(items, item, group=_patient)
     return items
 
@@ -135,19 +135,26 @@ def rows_to_first(rows: Tensor) -> Tensor:
         return rows
     world, first = dist.get_world_size(), dist.get_rank() == 0
     everything = torch.empty((world * len(rows) if first else 0, *rows.shape[1:]), dtype=rows.dtype)
-    with _of_others():
+    with connected():
         dist.gather(rows, list(everything.chunk(world)) if first else None, dst=0, group=_patient)
     return everything
 
 
 @contextmanager
-def _of_others() -> Iterator[None]:
-    """Say in one sentence what a broken connection means: a process that is alive has nothing to explain."""
+def connected() -> Iterator[None]:
+    """Say in one sentence what a broken connection inside ``with`` means; other errors pass.
+
+    Raises:
+        CassleError: a process is gone.
+    """
+    import torch.distributed as dist
+
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
         raise CassleError(
-            f"Another process of this run has ended; its own message says why ({reason}). "
-            "The same command continues the run."
+            f"Another process of this run has ended, or does not answer; its own message says why "
+            f"({str(error).splitlines()[0]}). The same command continues the run."
         ) from error

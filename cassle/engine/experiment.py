@@ -19,7 +19,7 @@ from cassle.engine.handoff import Handoff
 from cassle.engine.interruption import Interruption
 from cassle.engine.ledger import Ledger, Rows, TaskRecord
 from cassle.engine.plan import Plan
-from cassle.engine.results import results_of
+from cassle.engine.results import batch_line, batch_of, results_of
 from cassle.engine.task import fresh_model, train_task
 from cassle.engine.trainer import quiet
 from cassle.engine.wandb_run import WandBRun
@@ -85,8 +85,8 @@ class Experiment:
             news = f": continues, {done} {self.parts} done" if continues else ""
             news = ": finished before; its results" if done == len(ledger.tasks) else news
             self.say(f"Experiment {self.folder.path}{news}")
-            for note in self.plan.notes():
-                self.say(note)
+            for line in (batch_line(self.plan), *self.plan.notes()):
+                self.say(line)
             return self._chain(interruption, ledger)
 
     # The chain of tasks ---------------------------------------------------------------------------------------------
@@ -164,7 +164,8 @@ class Experiment:
     def _start_wandb(self, ledger: Ledger) -> WandBRun | None:
         if not self.writes:
             return None
-        run = self.plan.wandb.start(self.plan.name, self.folder.path, self.plan.config(), ledger.wandb_id)
+        config = {**self.plan.config(), **batch_of(self.plan)}
+        run = self.plan.wandb.start(self.plan.name, self.folder.path, config, ledger.wandb_id)
         if run is not None and ledger.wandb_id is None:
             ledger.wandb_id = run.id
             ledger.save()

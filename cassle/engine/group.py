@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
@@ -16,10 +20,12 @@ from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 from torch import nn
 
 from cassle.nn.synced_batch_norm import SyncedBatchNorm
-from cassle.processes import be_patient, launched
+from cassle.processes import be_patient, connected, launched, local_rank, together
 
 if TYPE_CHECKING:
     from cassle.engine.trainer import Training
+
+FIRST = "CASSLE_FIRST_PROCESS"  # in the environment of processes that a run has started: their parent's id
 
 
 def environment(processes: int) -> ClusterEnvironment:
@@ -51,8 +57,8 @@ def launcher_problems(trainer: pl.Trainer) -> list[str]:
     """Return why processes cannot be started as a trainer would do it, one sentence each."""
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         return [
-            "--trainer_strategy: processes that are forked or spawned out of this one cannot continue a run. Use ddp; "
-            "from a notebook, run main_continual.py as a command, or train with --devices 1."
+            "--trainer_strategy: processes that are forked or spawned out of this one cannot continue a run; use ddp. "
+            "In a notebook, run main_continual.py as a command, or train with --devices 1."
         ]
     return []
 
@@ -63,9 +69,29 @@ def meet(training: Training, trainer: pl.Trainer) -> None:
     Today's Lightning does this at the beginning of a fit. Here it comes first, so that the encoder is evaluated by all
     processes, and all go by the same ledger.
     """
-    if training.processes > 1:
+    if training.processes == 1 or together():
+        return
+    if FIRST in os.environ and launched() is None and local_rank() > 0:
+        _end_with(int(os.environ[FIRST]))
+    os.environ[FIRST] = str(os.getpid())  # for the processes that are started now
+    with connected():
         trainer.strategy.launcher.launch(trainer.strategy.setup_environment)
         be_patient()
+
+
+def _end_with(parent: int) -> None:
+    """Let this process end soon after the one that has started it; Lightning itself does it the other way round only.
+
+    A collective of GPUs would wait for half an hour, and so does the meeting itself.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(2)
+        print("The first process of this run has ended; this one ends too.", file=sys.stderr, flush=True)
+        os._exit(1)  # the main thread may be in a collective, from which nothing else leads out
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 class BatchNormSync(LayerSync):
