@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
+#: how gloo and NCCL say that a process is gone
+LOST = (
+    "closed by peer",
+    "reset by peer",
+    "broken pipe",
+    "connection refused",
+    "remote process",
+    "timed out",
+    "timeout",
+)
+
 _patient: Any = None  # the group in which processes wait for as long as it takes
 
 
@@ -142,7 +153,9 @@ def rows_to_first(rows: Tensor) -> Tensor:
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Say in one sentence what a broken connection inside ``with`` means; other errors pass.
+    """Say in one sentence what a broken connection, or a process that never came, means inside ``with``.
+
+    Other errors pass: a collective that was called wrongly has a traceback.
 
     Raises:
         CassleError: a process is gone.
@@ -152,7 +165,8 @@ def connected() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+        lost = isinstance(error, (dist.DistNetworkError, dist.DistStoreError))
+        if not lost and not any(words in str(error).lower() for words in LOST):
             raise
         raise CassleError(
             f"Another process of this run has ended, or does not answer; its own message says why "

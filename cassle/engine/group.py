@@ -63,13 +63,13 @@ def launcher_problems(trainer: pl.Trainer) -> list[str]:
     return []
 
 
-def meet(training: Training, trainer: pl.Trainer) -> None:
+def meet(trainer: pl.Trainer) -> None:
     """Start the other processes, unless they are there, and wait until all have come; at the second call, nothing.
 
     Today's Lightning does this at the beginning of a fit. Here it comes first, so that the encoder is evaluated by all
     processes, and all go by the same ledger.
     """
-    if training.processes == 1 or together():
+    if together():
         return
     if FIRST in os.environ and launched() is None and local_rank() > 0:
         _end_with(int(os.environ[FIRST]))

@@ -150,7 +150,8 @@ class Training:
 
     def meet(self) -> None:
         """Bring the processes of the training together; every one must call this."""
-        meet(self, self.make_trainer(Path(), [], progress_bar=False))
+        if self.processes > 1:
+            meet(self.make_trainer(Path(), [], progress_bar=False))
 
     def make_trainer(self, folder: Path, callbacks: list[pl.Callback], *, progress_bar: bool) -> pl.Trainer:
         """Return a Lightning trainer for one task."""
