@@ -34,5 +34,34 @@ def protocol_of(plan: Plan, ledger: Ledger, *, classifier: bool = False) -> dict
         "dataset": plan.data.dataset,
         "split_strategy": plan.data.split_strategy,
         "seed": plan.run.seed,
+        **batch_of(plan),
         **reshard.protocol(ledger),
     }
+
+
+def batch_of(plan: Plan) -> dict[str, Any]:
+    """Return the batch of a process and of an optimizer step, in images, and the peak of the learning rate."""
+    training, optimization = plan.training, plan.optimization
+    return {
+        "batch_size": training.batch_size,
+        "processes": training.processes,
+        "accumulate_grad_batches": training.accumulate,
+        "images_per_step": training.images_per_step,
+        "learning_rate": optimization.scaled_lr,
+    }
+
+
+def batch_line(plan: Plan) -> str:
+    """Return in a line what :func:`batch_of` does, and how it comes about."""
+    training, optimization, total = plan.training, plan.optimization, plan.training.images_per_step
+    factors = [f"{training.batch_size} images", f"{training.processes} process{'es' * (training.processes > 1)}"]
+    factors += [f"{training.accumulate} batches accumulated"] if training.accumulate > 1 else []
+    line = f"Batch: {' x '.join(factors)} = {total} per step; learning rate {optimization.lr:g} x {total}/256 = "
+    line += f"{optimization.scaled_lr:g}"
+    if optimization.triangle_lr is not None:
+        line += f", in triangles up to {optimization.triangle_lr * total / 256:g}"
+    if training.processes > 1:
+        whole = training.batch_size * training.processes
+        synced, own = f"all {whole} images", f"each process's {training.batch_size} images"
+        line += f"; batch norm over {synced if training.sync_batchnorm else own}"
+    return f"{line}."

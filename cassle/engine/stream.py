@@ -148,7 +148,8 @@ class StreamExperiment(Experiment):
         self, task: int, ledger: Ledger, model: SSLMethod, images: TaskImages, run: WandBRun | None
     ) -> None:
         super()._finish_task(task, ledger, model, images, run)
-        self._trim(ledger)
+        if self.writes:
+            self._trim(ledger)
 
     def _trim(self, ledger: Ledger) -> None:
         """Take memory and optimizer out of the checkpoints that nothing reads as a hand-off any more."""
