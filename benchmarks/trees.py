@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 from PIL import Image
 
 from benchmarks.pillow_oracle import photographs
-from cassle.data.layouts import DOMAINS
+from cassle.data.listed import DOMAINS
 
 SMALLEST, LARGEST = 90, 180  # sides in pixels
 GRAY_EVERY, CMYK_EVERY = 7, 11

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from cassle.data.pixels import FilePixels
+from cassle.data.pixels import FilePixels, part_of
 from cassle.errors import CassleError
 from cassle.losses.distributed import number_of_processes, process_rank
 from cassle.nn.modes import in_mode
@@ -70,7 +70,7 @@ def extract_features(
 
 def features_of_all(
     encode: nn.Module | Encode,
-    images: UInt8[Tensor, "n 3 h w"],
+    images: UInt8[Tensor, "n 3 h w"] | FilePixels,
     *,
     batch_size: int,
     transform: Callable[[Tensor], Tensor] | None = None,
@@ -87,7 +87,7 @@ def features_of_all(
     if world == 1:
         return extract_features(encode, images, batch_size=batch_size, transform=transform)
     share = -(-len(images) // (batch_size * world)) * batch_size  # rows of a process; the last ones may have fewer
-    own, problem, features = images[here * share : (here + 1) * share], None, torch.empty(0, 0)
+    own, problem, features = part_of(images, here * share, (here + 1) * share), None, torch.empty(0, 0)
     if len(own):
         try:
             features = extract_features(encode, own, batch_size=batch_size, transform=transform)
