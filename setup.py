@@ -39,6 +39,16 @@ setup(
         "sweep": ["optuna"],
         "slurm": ["submitit"],
         "notebooks": ["jupyter"],
-        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "beartype", "scipy", "ruff", "av"],
+        "dev": [
+            "pytest",
+            "pytest-timeout",
+            "pytest-xdist",
+            "hypothesis",
+            "beartype",
+            "scipy",
+            "ruff",
+            "av",
+            "nvidia-dali-cuda130>=2.0",
+        ],
     },
 )

@@ -22,6 +22,11 @@ class Engine(NamedTuple):
     name: Name
     reason: str
 
+    @property
+    def line(self) -> str:
+        """What a run says of it."""
+        return f"Engine: {self.name}; {self.reason}."
+
 
 SHARE = 0.9  # of the free memory: the rest of the run wants some too
 RESIDENT = Engine("resident", "the data lies in memory")
@@ -32,7 +37,7 @@ def has_dali() -> bool:
     return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
 
 
-def choose(data: TaskData, size: int, device: torch.device, room: int) -> Engine:
+def choose(data: TaskData, size: int, device: torch.device, room: int, *, stream: bool = False) -> Engine:
     """Return the engine of a run.
 
     Args:
@@ -40,6 +45,7 @@ def choose(data: TaskData, size: int, device: torch.device, room: int) -> Engine
         size: side of the views in pixels.
         device: where the training runs.
         room: bytes that the data set may take in the memory of this process, there and here.
+        stream: whether the images arrive in an order of their own, for which DALI has no use.
 
     Raises:
         ConfigError: DALI is asked for and not installed, or for a GPU that is not there.
@@ -62,7 +68,7 @@ def choose(data: TaskData, size: int, device: torch.device, room: int) -> Engine
         if problems := missing_for(data.engine, data.dali_device, device):
             raise ConfigError(problems)
         return Engine("dali", "asked for")
-    if has_dali() and device.type == "cuda":
+    if has_dali() and device.type == "cuda" and not stream:
         return Engine("dali", f"the data does not fit in memory ({where}), and there is a GPU")
     return Engine("workers", f"the data does not fit in memory ({where})")
 

@@ -234,14 +234,14 @@ class TaskData:
         """Whether the images lie in files, which can be read when they are needed."""
         return isinstance(self.parts()[0].source, FileSource)
 
-    def choose_engine(self, size: int, device: torch.device, processes: int = 1) -> Engine:
+    def choose_engine(self, size: int, device: torch.device, processes: int = 1, *, stream: bool = False) -> Engine:
         """Return the engine for views of side ``size`` and a training on ``device``, in each process of a machine.
 
         Raises:
             ConfigError: the engine that was asked for cannot be had.
             DataError: the data must lie in memory and does not fit; or it is missing.
         """
-        return choose(self, size, device, room_for(device, processes))
+        return choose(self, size, device, room_for(device, processes), stream=stream)
 
     def load(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 import yaml
@@ -67,6 +68,9 @@ def _tasks(plan: Plan, say: Callable[[str], object]) -> list[int] | None:
     for task, count in enumerate(counts):
         steps = math.ceil(count // size / training.accumulate) * training.max_epochs
         say(f"task {task}: {count} images, {steps} steps of {training.images_per_step}; {contents[task]}")
+    if not training.machine_problems():
+        with suppress(CassleError):  # a warning tells why there is none
+            say(plan.choose_engine().line)
     return counts
 
 

@@ -149,7 +149,7 @@ class Experiment:
     def _load_images(self) -> TaskImages:
         engine = self._engine()
         images = self.plan.data.load(self.plan.size, self.plan.training.device, engine=engine, say=self.say)
-        self.say(f"Engine: {images.engine.name}; {images.engine.reason}.")
+        self.say(images.engine.line)
         for line in images.skipped:
             self.say(f"Skipped an image that does not decode: {line}")
         if images.skipped:
@@ -160,11 +160,12 @@ class Experiment:
 
     def _engine(self) -> Engine:
         """Return who makes the views: as the experiment began (how much memory is free may change), or as it suits."""
-        data, training, before = self.plan.data, self.plan.training, self._manifest()
+        plan, before = self.plan, self._manifest()
+        data = plan.data
         continues = data.engine == "auto" and before is not None
         if continues:
             data.engine = before["engine"]
-        engine = data.choose_engine(self.plan.size, training.device, training.per_node)
+        engine = plan.choose_engine()
         return from_first(engine._replace(reason="as this experiment began") if continues else engine)
 
     def _manifest(self) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cassle.data import STREAMED
-from cassle.data.engines import missing_for
+from cassle.data.engines import Engine, missing_for
 from cassle.data.iterators import Source
 from cassle.data.module import TaskData, TaskImages
 from cassle.data.orders import Order
@@ -200,6 +200,16 @@ class Plan:
             self._opened = self.stream.open(self.data, images, size=self.size, seed=self.run.seed, source=self.source)
         return self._opened
 
+    def choose_engine(self) -> Engine:
+        """Return who makes the views of the training.
+
+        Raises:
+            ConfigError: the engine that was asked for cannot be had.
+            DataError: the data must lie in memory and does not fit; or it is missing.
+        """
+        training = self.training
+        return self.data.choose_engine(self.size, training.device, training.per_node, stream=self.is_stream)
+
     def notes(self) -> list[str]:
         """Return what is allowed, but may not be meant; one sentence each."""
         notes, warm_up = [], self.optimization.warmup_epochs
@@ -236,7 +246,7 @@ class Plan:
             if self.evaluation_data is not None:
                 self.evaluation_data.choose_engine(self.size, torch.device("cpu"), self.training.per_node)
             if not (self.streamed or lacks):
-                data.choose_engine(self.size, self.training.device, self.training.per_node)
+                self.choose_engine()
         except CassleError as error:
             problems.append(str(error))
         return problems
