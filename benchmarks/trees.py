@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 from PIL import Image
 
 from benchmarks.pillow_oracle import photographs
-from cassle.data.layouts import DOMAINS
+from cassle.data.listed import DOMAINS
 
 SMALLEST, LARGEST = 90, 180  # sides in pixels
 GRAY_EVERY, CMYK_EVERY = 7, 11
@@ -78,7 +78,7 @@ def domainnet_tree(folder: Path, images: Images, *, per_class: int, val_share: i
 def digits_tree(folder: Path) -> Path:
     """Write scikit-learn's digits as JPEGs of 32 pixels, ``train/DIGIT/NNNN.jpg`` and ``val/…``; return the folder."""
     from cassle.data.arrays import read_digits
-    from cassle.data.layouts import Location
+    from cassle.data.location import Location
 
     for part in ("train", "val"):
         source = read_digits(Location(), part).source
