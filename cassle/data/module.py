@@ -196,14 +196,19 @@ class TaskData:
         return choose(self, size, device, room_for(device, processes))
 
     def load(
-        self, size: int, device: torch.device | None = None, processes: int = 1, say: Callable[[str], object] = print
+        self,
+        size: int,
+        device: torch.device | None = None,
+        *,
+        engine: Engine | None = None,
+        say: Callable[[str], object] = print,
     ) -> TaskImages:
         """Decode the pixels for views of side ``size``, or prepare to, and cut them into tasks.
 
         Args:
             size: side of the largest view.
             device: where the training runs; default: the CPU.
-            processes: of this machine, each of which loads the data.
+            engine: who makes the views; default: what :meth:`choose_engine` says.
             say: takes lines for people.
 
         Raises:
@@ -211,7 +216,7 @@ class TaskData:
             DataError: the data is missing, damaged, or must lie in memory and does not fit.
         """
         device = device or torch.device("cpu")
-        engine, (first, second) = self.choose_engine(size, device, processes), self.parts()
+        engine, (first, second) = engine or self.choose_engine(size, device), self.parts()
         train, val = (part and self._images(part, engine, size, device, say) for part in (first, second))
         split = self.split(train, val)
         digest = hashlib.sha256()

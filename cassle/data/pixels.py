@@ -90,6 +90,13 @@ class FilePixels:
         return pixels
 
 
+def part_of(pixels: Tensor | FilePixels, start: int, stop: int) -> Tensor | FilePixels:
+    """Return the images from ``start`` to before ``stop``; files are not read by that."""
+    if isinstance(pixels, FilePixels):
+        return FilePixels(pixels.paths[start:stop], pixels.side, pixels.workers, pixels.device)
+    return pixels[start:stop]
+
+
 def request(pixels: Tensor | FilePixels, index: Tensor) -> Callable[[], Tensor]:
     """Return what gives the images at ``index`` (batch,), int64 on the CPU; files are read from now on, in a thread."""
     if isinstance(pixels, FilePixels):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 #: per controller (of version 2 and 1 of control groups) the files with the limit and what is used (bytes)
 LIMITS = {
     "": ("memory.max", "memory.current"),
@@ -53,7 +53,7 @@ def _meminfo(row: str) -> int:
 def _control_groups() -> Iterator[tuple[int, int]]:
     """Yield limit and use of every control group above this process that has a limit (containers, SLURM jobs)."""
     try:
-        own = Path("/proc/self/cgroup").read_text().splitlines()
+        own = OWN.read_text().splitlines()
     except OSError:
         return
     for line in own:
@@ -80,7 +80,7 @@ def _number(file: Path) -> int | None:
 
 def _reclaimed(statistics: Path) -> int:
     try:
-        rows = dict(line.split() for line in statistics.read_text().splitlines())
+        rows = dict(line.split() for line in statistics.read_text().splitlines() if line)
     except (OSError, ValueError):
         return 0
     return max([int(number) for name, number in rows.items() if name in RECLAIMED], default=0)

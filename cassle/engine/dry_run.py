@@ -12,6 +12,7 @@ import yaml
 from cassle.data.batch import Batch
 from cassle.data.splits import class_order
 from cassle.engine.plan import Plan
+from cassle.engine.results import batch_line
 from cassle.engine.trainer import quiet
 from cassle.errors import CassleError
 from cassle.methods.base import SSLMethod
@@ -37,6 +38,7 @@ def describe(plan: Plan, *, warnings: Sequence[str] = (), say: Callable[[str], o
     backbone = sum(p.numel() for p in model.backbone.parameters())
     say("\n# Model")
     say(f"{plan.backbone}: {backbone / 1e6:.2f} M parameters; {plan.method}: {parameters / 1e6:.2f} M to train")
+    say(batch_line(plan))
     _estimate(plan, model, counts, say)
     found = [*warnings, *plan.missing_here()]
     if found:

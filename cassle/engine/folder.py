@@ -12,14 +12,16 @@ from typing import Any
 import yaml
 
 from cassle.atomic import atomic_write_text
+from cassle.engine import reshard
 from cassle.errors import CassleError, ConfigError
 from cassle.locks import held
 
 #: settings that do not change a result: they may differ when a run is continued. The data and --pretrained_model are
 #: compared by content instead.
 FREE = {
-    "name", "experiment_dir", "base_experiment_dir", "overwrite", "data_dir", "download", "num_workers",
-    "checkpoint_frequency", "checkpoint_minutes", "wandb", "project", "entity", "offline", "pretrained_model",
+    "name", "experiment_dir", "base_experiment_dir", "overwrite", "reshard", "data_dir", "verified_dir", "download",
+    "num_workers", "checkpoint_frequency", "checkpoint_minutes", "wandb", "project", "entity", "offline",
+    "pretrained_model",
 }  # fmt: skip
 
 
@@ -78,33 +80,53 @@ class ExperimentFolder:
         self.path.rename(target)
         return target
 
-    def claim(self, config: Mapping[str, Any]) -> bool:
+    def claim(self, config: Mapping[str, Any], *, resharding: bool = False) -> bool:
         """Write the configuration, or check that the one that is there is the same; return whether to continue a run.
+
+        With ``resharding`` the processes may differ, see ``cassle.engine.reshard``; nothing is written then.
 
         Raises:
             ConfigError: the folder holds another experiment; lists the settings that differ.
         """
         if self.config_file.exists():
-            self._compare(config)
+            self._compare(config, resharding)
             return True
-        atomic_write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False))
+        self.write(config)
         return False
 
-    def _compare(self, config: Mapping[str, Any]) -> None:
+    def write(self, config: Mapping[str, Any]) -> None:
+        """Write the configuration."""
+        atomic_write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False))
+
+    def saved(self) -> dict[str, Any]:
+        """Return the configuration that is there.
+
+        Raises:
+            CassleError: it is damaged.
+        """
         try:
             saved = yaml.safe_load(self.config_file.read_text())
             if not isinstance(saved, dict):
                 raise ValueError("not a mapping")
         except (ValueError, yaml.YAMLError) as error:
             raise CassleError(f"{self.config_file}: damaged ({error}). Start anew with --overwrite.") from error
+        return saved
+
+    def _compare(self, config: Mapping[str, Any], resharding: bool) -> None:
+        saved = self.saved()
         if fingerprint(saved) == fingerprint(config):
             return
         names = [n for n in {**saved, **config} if n not in FREE and saved.get(n) != config.get(n)]
-        listing = [f"--{n}: {saved.get(n, 'absent')} there, {config.get(n, 'absent')} now" for n in names]
-        raise ConfigError(
-            [
+        refusal = None if resharding else reshard.refusal(saved, config)
+        problems = [f"{self.path}: {refusal}"] if refusal else []
+        if resharding or refusal:  # said in other words
+            names = [n for n in names if n not in (*reshard.PLACES, *reshard.PER_PROCESS)]
+            problems += reshard.problems(saved, config) if resharding else []
+        if names:
+            problems += [
                 f"{self.path} holds an experiment with other settings; give the same ones to continue it, another "
                 "--experiment_dir or --name, or --overwrite to start anew (the old folder is moved aside):",
-                *(f"  {line}" for line in listing),
+                *(f"  --{n}: {saved.get(n, 'absent')} there, {config.get(n, 'absent')} now" for n in names),
             ]
-        )
+        if problems:
+            raise ConfigError(problems)

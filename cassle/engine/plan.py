@@ -171,6 +171,8 @@ class Plan:
                 memory = MEMORIES[self.memory]
                 own, shape = self.schema.arguments(memory, self.values), None if side is None else (3, side, side)
                 model.memory = memory(model.mem_size, model.stored_dim, shape, **own)
+                if side is not None:
+                    model.memory.deal(self.training.rank, self.training.processes)
         return model.to(memory_format=torch.channels_last) if self.training.channels_last else model
 
     def timetable(self) -> Timetable:

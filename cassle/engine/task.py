@@ -91,10 +91,12 @@ def fit(
     """Train, from ``last`` if it is there; leave with its exit code if a signal came.
 
     Raises:
+        CassleError: another process is gone.
         SystemExit: SIGTERM or Ctrl-C came.
     """
     interruption.training = True
-    trainer.fit(model, loader, ckpt_path=last if last.is_file() else None, weights_only=True)
+    with processes.connected():
+        trainer.fit(model, loader, ckpt_path=last if last.is_file() else None, weights_only=True)
     interruption.training = False
     if interruption.requested:
         interruption.exit()

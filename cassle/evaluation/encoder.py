@@ -9,9 +9,10 @@ from cassle.data.centre import centre_view
 from cassle.data.module import TaskImages
 from cassle.data.recipe import Recipe
 from cassle.errors import ConfigError
-from cassle.evaluation.features import extract_features
+from cassle.evaluation.features import features_of_all
 from cassle.evaluation.metrics import accuracy_per_task
 from cassle.evaluation.protocol import Evaluation
+from cassle.losses.distributed import process_rank
 
 
 def accuracy_rows(
@@ -22,6 +23,9 @@ def accuracy_rows(
     classifier: nn.Module | None = None,
 ) -> dict[str, list[float]]:
     """Return for each probe, and for the model's own classifier as ``classifier``, the accuracy (fraction) per task.
+
+    Of several processes, all of which must call this, each encodes a part of the images, and the first one has the
+    rows; the others have none.
 
     Args:
         backbone: normalised images (batch, 3, size, size) to features (batch, dim); used on its own device.
@@ -46,9 +50,11 @@ def accuracy_rows(
     if not labelled.all():
         pixels, targets = pixels[labelled], targets[labelled]
     train, val = (
-        extract_features(backbone, part, batch_size=size, transform=view).to(device)
-        for part in (pixels, images.val.pixels)
+        features_of_all(backbone, part, batch_size=size, transform=view) for part in (pixels, images.val.pixels)
     )
+    if process_rank() > 0:  # its features are with the first process, which fits the probes
+        return {}
+    train, val = train.to(device), val.to(device)
     split, domains = images.split, None
     tasks, num_tasks = split.val_tasks(len(images.val.targets)), split.num_val_tasks
     if split.knows_domains:

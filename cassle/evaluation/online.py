@@ -18,8 +18,9 @@ from cassle.data.recipe import Recipe
 from cassle.errors import ConfigError
 from cassle.evaluation.features import extract_features
 from cassle.evaluation.metrics import accuracy_per_task
+from cassle.losses.distributed import number_of_processes
 from cassle.nn.modes import in_mode
-from cassle.processes import summed
+from cassle.processes import carried_on, summed
 from cassle.randomness import generator
 
 
@@ -46,7 +47,7 @@ class OnlineProbe:
         Args:
             disable_online_eval: train without the online probe.
             classifier_lr: learning rate of the probe (sgd with momentum 0.9, cosine over the task).
-            online_eval_batch_size: labelled images per step; default: --batch_size.
+            online_eval_batch_size: labelled images per step and process; default: --batch_size.
             online_eval_data: labelled training images that it learns from: all_tasks (upstream), seen_tasks,
                 current_task.
             momentum_classifier: a second probe, on the momentum teacher's backbone (for methods that have one).
@@ -148,8 +149,8 @@ class OnlineProbeCallback(pl.Callback):
             self.probe.load_state_dict(self._loaded["probe"])
             if "optimizer" in self._loaded:
                 self.optimizer.load_state_dict(self._loaded["optimizer"])
-                if self._first:  # the sums of all processes are carried on by the first
-                    self._sums.copy_(self._loaded["sums"])
+                sums = self._loaded["sums"].to(self._sums.device)
+                self._sums = carried_on(sums, self._loaded.get("processes"), first=self._first)
             self._loaded = None
 
     def _encode(self, model: pl.LightningModule, images: Tensor) -> Tensor:
@@ -224,8 +225,8 @@ class OnlineProbeCallback(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the probe, its optimizer, and the sums of the running epoch over all processes."""
-        optimizer = self.optimizer.state_dict()
-        return {"probe": self.probe.state_dict(), "optimizer": optimizer, "sums": summed(self._sums)}
+        sums = {"sums": summed(self._sums), "processes": number_of_processes()}
+        return {"probe": self.probe.state_dict(), "optimizer": self.optimizer.state_dict(), **sums}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
