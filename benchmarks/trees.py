@@ -78,7 +78,7 @@ def domainnet_tree(folder: Path, images: Images, *, per_class: int, val_share: i
 def digits_tree(folder: Path) -> Path:
     """Write scikit-learn's digits as JPEGs of 32 pixels, ``train/DIGIT/NNNN.jpg`` and ``val/…``; return the folder."""
     from cassle.data.arrays import read_digits
-    from cassle.data.layouts import Location
+    from cassle.data.location import Location
 
     for part in ("train", "val"):
         source = read_digits(Location(), part).source

@@ -9,7 +9,7 @@ from cassle.data import layouts
 from cassle.data.arrays import read_cifar, read_digits, read_stl10
 from cassle.data.core50 import SESSIONS, read_core50, read_core50_categories
 from cassle.data.found import explain
-from cassle.data.listed import DOMAINS, read_custom, read_domainnet
+from cassle.data.listed import DOMAINS, list_problems, read_custom, read_domainnet
 from cassle.data.location import LayoutError, Location, Part
 from cassle.data.renderings import RENDERINGS
 from cassle.errors import DataError
@@ -59,6 +59,31 @@ class Benchmark:
     def eval_border(self) -> float:
         """Side of an image over the side of its centre that is evaluated; 1 = all of it."""
         return (self.eval_resize or self.image_size) / self.image_size
+
+    def problems_with(self, name: str, location: Location, strategy: str) -> list[str]:
+        """Return what does not fit this data set, as far as that is known without its files; one sentence each.
+
+        Args:
+            name: of the benchmark.
+            location: where it is looked for.
+            strategy: how it is cut into tasks.
+        """
+        problems = list_problems(name, location)
+        if self.needs_data_dir and location.data_dir is None:
+            problems.append(f"--dataset {name}: needs --data_dir, the folder that holds it.")
+        if location.no_labels and name != "custom":
+            problems.append(f"--no_labels: is for --dataset custom; {name} has labels.")
+        if location.no_labels and strategy == "class":
+            problems.append("--split_strategy class: needs labels; with --no_labels use --split_strategy data.")
+        if location.held_out and not (self.shares_val and strategy == "domain" and location.held_out < 1):
+            problems.append(f"--held_out {location.held_out}: is for CORe50 with --split_strategy domain, and below 1.")
+        if strategy == "class" and not self.labelled:
+            problems.append(
+                f"--split_strategy class: most training images of {name} have no label; use --split_strategy data."
+            )
+        if location.download and not self.downloads:
+            problems.append(f"--download: there is no download of {name}; leave the flag out.")
+        return problems
 
     def parts(self, name: str, location: Location) -> tuple[Part, Part | None]:
         """Return the index of the training and validation parts.

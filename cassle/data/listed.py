@@ -64,21 +64,20 @@ def read_custom(location: Location, part: str) -> Part | None:
     return files_part(paths, labels, [str(label) for label in range(train.num_classes)])
 
 
-def list_problems(
-    dataset: str, train_list: Path | None, val_list: Path | None, no_labels: bool, folders: dict[str, str]
-) -> list[str]:
-    """Return what contradicts the lists of a custom data set, one sentence each; ``folders``: by part."""
-    given = [f"--{name} {file}" for name, file in (("train_list", train_list), ("val_list", val_list)) if file]
+def list_problems(name: str, location: Location) -> list[str]:
+    """Return what contradicts the lists of a data set, one sentence each."""
+    lists = (("train_list", location.train_list), ("val_list", location.val_list))
+    given = [f"--{flag} {file}" for flag, file in lists if file]
     if not given:
         return []
     problems = []
-    if dataset != "custom":
-        problems.append(f"{given[0]}: is for --dataset custom; {dataset} has its own parts.")
-    if train_list is None:
+    if name != "custom":
+        problems.append(f"{given[0]}: is for --dataset custom; {name} has its own parts.")
+    if location.train_list is None:
         problems.append(f"{given[0]}: needs --train_list too.")
-    if no_labels:
+    if location.no_labels:
         problems.append("--no_labels: is for folders; a list tells by its lines whether there are labels.")
-    for part, folder in folders.items():
+    for part, folder in (("train", location.train_dir), ("val", location.val_dir)):
         if folder != part:
             problems.append(f"--{part}_dir {folder}: not used with lists, whose paths are relative to --data_dir.")
     return problems

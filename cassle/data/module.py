@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,51 +13,18 @@ import torch
 from cassle.checks import Count, Seed, Share, Whole, out_of_range
 from cassle.data import BENCHMARKS
 from cassle.data.benchmarks import Benchmark, Location, Part
-from cassle.data.engines import RESIDENT, Engine, choose
-from cassle.data.listed import list_problems
+from cassle.data.engines import Engine, choose
 from cassle.data.paths import take
 from cassle.data.pixels import FilePixels, content_of
 from cassle.data.room import room_for
 from cassle.data.scan import readable
-from cassle.data.source import BORDER, ArraySource, FileSource, Images
+from cassle.data.source import ArraySource, FileSource, Images
 from cassle.data.splits import CLASS_SEED, Split, class_order, split_by_class, split_by_data, split_by_domain
+from cassle.data.task_images import TaskImages
 from cassle.data.verified import clean
 from cassle.errors import ConfigError, DataError
 
 EMPTY = torch.empty(0, dtype=torch.int64)
-
-
-@dataclass(frozen=True)
-class TaskImages:
-    """A loaded data set.
-
-    Attributes:
-        train: pixels and labels of the training set.
-        val: likewise of the validation set; None where there is none.
-        split: which samples belong to which task.
-        classes: names of the classes; empty without labels.
-        manifest: the split and the content of the data as plain data, with hashes.
-        engine: who makes the views, and why.
-        eval_border: side of an image over that of its centre, which is evaluated; 1 = all of it.
-    """
-
-    train: Images
-    val: Images | None
-    split: Split
-    classes: list[str]
-    manifest: dict
-    engine: Engine = RESIDENT
-    eval_border: float = BORDER
-
-    @property
-    def skipped(self) -> list[str]:
-        """Images that did not decode."""
-        return self.train.skipped + (self.val.skipped if self.val else [])
-
-    def to(self, device: torch.device) -> TaskImages:
-        """Return the data set with its pixels and targets on ``device``."""
-        train = replace(self.train, pixels=self.train.pixels.to(device), targets=self.train.targets.to(device))
-        return replace(self, train=train)
 
 
 class TaskData:
@@ -125,21 +92,11 @@ class TaskData:
         statistics = {"mean": image_mean, "std": image_std}
         self.benchmark = replace(self.benchmark, **{name: tuple(value) for name, value in statistics.items() if value})
         problems = [*out_of_range(TaskData, locals()).values()]
-        if self.benchmark.needs_data_dir and data_dir is None:
-            problems.append(f"--dataset {dataset}: needs --data_dir, the folder that holds it.")
-        problems += list_problems(self.dataset, train_list, val_list, no_labels, {"train": train_dir, "val": val_dir})
-        if no_labels and dataset != "custom":
-            problems.append(f"--no_labels: is for --dataset custom; {dataset} has labels.")
-        if no_labels and split_strategy == "class":
-            problems.append("--split_strategy class: needs labels; with --no_labels use --split_strategy data.")
-        if held_out and not (self.dataset.startswith("core50") and split_strategy == "domain" and held_out < 1):
-            problems.append(f"--held_out {held_out}: is for CORe50 with --split_strategy domain, and below 1.")
-        if split_strategy == "class" and not self.benchmark.labelled:
-            problems.append(
-                f"--split_strategy class: most training images of {dataset} have no label; use --split_strategy data."
-            )
-        if download and not self.benchmark.downloads:
-            problems.append(f"--download: there is no download of {dataset}; leave the flag out.")
+        self.location = Location(
+            data_dir, train_dir, val_dir, download, no_labels, domain is not None or split_strategy == "domain",
+            train_list=train_list, val_list=val_list, held_out=held_out,
+        )  # fmt: skip
+        problems += self.benchmark.problems_with(self.dataset, self.location, split_strategy)
         if domain is not None and domain not in self.benchmark.domains:
             known = ", ".join(self.benchmark.domains)
             problems.append(f"--domain {domain}: " + (f"must be one of {known}." if known else f"{dataset} has none."))
@@ -147,11 +104,6 @@ class TaskData:
             problems += self._task_problems(num_tasks, split_strategy, [domain] if domain else self.benchmark.domains)
         if problems:
             raise ConfigError(problems)
-        by_domain = domain is not None or split_strategy == "domain"
-        self.location = Location(
-            data_dir, train_dir, val_dir, download, no_labels, by_domain,
-            train_list=train_list, val_list=val_list, held_out=held_out,
-        )  # fmt: skip
         self.domain = domain
         self.num_tasks, self.split_strategy, self.split_seed = num_tasks, split_strategy, split_seed
         self.storage_size, self.num_workers = storage_size, num_workers

@@ -1,7 +1,6 @@
 """An experiment on two processes: every way to start it, every way to lose a process, and always the same numbers."""
 
 import json
-import multiprocessing as mp
 import os
 import signal
 import socket
@@ -9,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ import torch
 from cassle import processes
 from cassle.cli import main_continual
 from cassle.engine.trainer import Training
+from tests.two_processes import forkserver
 
 ROOT = Path(__file__).parents[2]
 WORDS = """
@@ -36,8 +37,7 @@ def start(folder: Path, *launcher: str) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def start_as_srun_does(folder: Path) -> list[mp.Process]:
-    """Start two processes; out of one that has imported everything, which is what takes long."""
+def start_as_srun_does(folder: Path) -> list[BaseProcess]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -45,9 +45,7 @@ def start_as_srun_does(folder: Path) -> list[mp.Process]:
         "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODEID": "0",
         "SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "test", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": port,
     }  # fmt: skip
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["cassle.engine.experiment", __name__])
-    started = []
+    context, started = forkserver(), []
     for rank in ("0", "1"):
         environment = {**job, "SLURM_PROCID": rank, "SLURM_LOCALID": rank}
         started.append(context.Process(target=one_of_srun, args=(folder, environment)))
@@ -63,7 +61,7 @@ def one_of_srun(folder: Path, environment: Mapping[str, str]) -> None:
     sys.exit(main_continual([*FLAGS, "--experiment_dir", str(folder)]))
 
 
-def ended(started: list[mp.Process], folder: Path, code: int) -> None:
+def ended(started: list[BaseProcess], folder: Path, code: int) -> None:
     for process in started:
         process.join(timeout=100)
     assert [process.exitcode for process in started] == [code, code], [
