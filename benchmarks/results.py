@@ -115,8 +115,8 @@ SUITES = {
     # One recipe, three engines: they draw and round differently, and must learn the same.
     "engines": Suite(
         """
-        --dataset custom --size 16 --num_tasks 2 --split_strategy class --backbone tiny --width 32 --batch_size 64
-        --max_epochs 15 --method simclr --output_dim 64 --temperature 0.2 --lr 1.0 --warmup_epochs 2 --min_scale 0.5
+        --dataset custom --size 16 --num_tasks 2 --split_strategy data --backbone tiny --width 32 --batch_size 64
+        --max_epochs 20 --method simclr --output_dim 64 --temperature 0.2 --lr 0.4 --warmup_epochs 2 --min_scale 0.5
         --brightness 0.4 --contrast 0.4 --horizontal_flip_prob 0 --proj_hidden_dim 256 --disable_online_eval
         --few_labels 0 --linear_max_iter 100 --num_threads 1 --num_workers 1 --dali_device cpu
         """,
