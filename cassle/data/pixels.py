@@ -123,6 +123,6 @@ def refuse(paths: Sequence[Path], reasons: Sequence[str]) -> None:
     if bad:
         listed = "\n  ".join(bad[:5])
         raise DataError(
-            f"{len(bad)} images do not decode:\n  {listed}\nBring them back, and the same command goes on. Or leave them "
-            "out: python -m cassle verify DIR puts such files into quarantine; then start anew with --overwrite."
+            f"{len(bad)} images do not decode:\n  {listed}\nBring them back and the same command goes on. Or leave "
+            "them out: python -m cassle verify DIR puts such files into quarantine; then start anew with --overwrite."
         )
