@@ -163,3 +163,17 @@ def test_alone_there_is_nobody_to_wait_for():
     processes.be_patient()
     assert processes.from_first(3) == 3 and processes.of_all(3) == [3]
     assert torch.equal(processes.rows_to_first(torch.ones(2, 2)), torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("on_gpu, kind", [(False, SyncedBatchNorm), (True, nn.SyncBatchNorm)])
+def test_a_synchronised_model_stays_itself(on_gpu, kind):
+    model = nn.ModuleDict({"student": encoder(), "teacher": encoder().eval()})
+    norm, names, x = model["student"].layers.bn1, [*model.state_dict()], images(4).float() / 255
+    expected, weight = encoder().eval()(x), norm.weight
+    sync = BatchNormSync(on_gpu=on_gpu)
+    assert sync.apply(model) is model and model["student"].layers.bn1 is norm and type(norm) is kind
+    assert norm.training and not model["teacher"].layers.bn1.training  # torch's own conversion back forgets this
+    assert norm.weight is weight and [*model.state_dict()] == names
+    assert torch.equal(model["teacher"](x), expected)
+    assert sync.revert(model) is model and type(norm) is nn.BatchNorm2d and not model["teacher"].layers.bn1.training
+    assert torch.equal(model["student"].eval()(x), expected) and not hasattr(norm, "process_group")

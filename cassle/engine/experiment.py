@@ -16,6 +16,7 @@ from cassle.engine import handoff
 from cassle.engine.callbacks import epoch_line, on_a_terminal
 from cassle.engine.checkpoint import digest
 from cassle.engine.folder import ExperimentFolder
+from cassle.engine.group import leaving_quietly
 from cassle.engine.handoff import Handoff
 from cassle.engine.interruption import Interruption
 from cassle.engine.ledger import Ledger, Rows, TaskRecord
@@ -74,7 +75,7 @@ class Experiment:
         if problems:
             raise ConfigError(problems)
         if not self.writes:
-            with Interruption() as interruption:
+            with leaving_quietly(), Interruption() as interruption:
                 return self._chain(interruption, None)
         if self.plan.run.overwrite:
             with self.folder.locked():

@@ -6,6 +6,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
@@ -92,6 +94,20 @@ def _end_with(parent: int) -> None:
         os._exit(1)  # the main thread may be in a collective, from which nothing else leads out
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+@contextmanager
+def leaving_quietly() -> Iterator[None]:
+    """Let a process that the run has started end with 0 where a signal stops it.
+
+    At another code Lightning, which watches it, may kill the first process before that has ended with its own.
+    """
+    try:
+        yield
+    except SystemExit:
+        if launched() is None and FIRST in os.environ:
+            raise SystemExit(0) from None
+        raise
 
 
 class BatchNormSync(LayerSync):

