@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -156,33 +155,18 @@ class Experiment:
         if images.skipped:
             self.say(f"{len(images.skipped)} damaged images skipped.")
         if self.writes:
-            self._check_manifest(images.manifest)
+            self.folder.keep(images.manifest)
         return images
 
     def _engine(self) -> Engine:
         """Return who makes the views: as the experiment began (how much memory is free may change), or as it suits."""
-        plan, before = self.plan, self._manifest()
+        plan, before = self.plan, self.folder.manifest()
         data = plan.data
         continues = data.engine == "auto" and before is not None
         if continues:
             data.engine = before["engine"]
         engine = plan.choose_engine()
         return from_first(engine._replace(reason="as this experiment began") if continues else engine)
-
-    def _manifest(self) -> dict[str, Any] | None:
-        """Return what this experiment began with; None if it begins now."""
-        path = self.folder.path / "split.json"
-        return json.loads(path.read_text()) if path.is_file() else None
-
-    def _check_manifest(self, manifest: dict[str, Any]) -> None:
-        path, old = self.folder.path / "split.json", self._manifest()
-        if old is not None and old != manifest:
-            changed = [name for name in manifest if old.get(name) != manifest[name]]
-            raise ConfigError(
-                f"--data_dir: the data has changed since this experiment began ({', '.join(changed)} in {path}). Bring "
-                "the old data back, or start anew with --overwrite."
-            )
-        atomic_write_text(path, json.dumps(manifest, indent=2) + "\n")
 
     def _start_wandb(self, ledger: Ledger) -> WandBRun | None:
         if not self.writes:

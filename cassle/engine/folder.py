@@ -130,3 +130,23 @@ class ExperimentFolder:
             ]
         if problems:
             raise ConfigError(problems)
+
+    def manifest(self) -> dict[str, Any] | None:
+        """Return the tasks and the data that the experiment began with; None if it begins now."""
+        path = self.path / "split.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def keep(self, manifest: Mapping[str, Any]) -> None:
+        """Write the tasks and the data of an experiment, or check that they are those that it began with.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        path, old = self.path / "split.json", self.manifest()
+        if old is not None and old != manifest:
+            changed = [name for name in manifest if old.get(name) != manifest[name]]
+            raise ConfigError(
+                f"--data_dir: the data has changed since this experiment began ({', '.join(changed)} in {path}). Bring "
+                "the old data back, or start anew with --overwrite."
+            )
+        atomic_write_text(path, json.dumps(manifest, indent=2) + "\n")

@@ -71,7 +71,7 @@ class StreamExperiment(Experiment):
         )  # fmt: skip
         if plan.streamed and self.writes:
             found = {"length": stream.length, "origins": stream.num_origins, "content_sha256": stream.digest}
-            self._check_manifest({"dataset": plan.data.dataset, **found})
+            self.folder.keep({"dataset": plan.data.dataset, **found})
         self.ends = [batches * self.loader.num_updates for batches in self.timetable.evaluations]
         return images
 
