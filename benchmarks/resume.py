@@ -1,4 +1,4 @@
-"""Whether a killed run loses anything: ``python benchmarks/resume.py --kills 20``, and with ``--job`` stream, workers, dali.
+"""Whether a killed run loses anything: ``python benchmarks/resume.py --kills 20``, and with another ``--job``.
 
 One run is left alone. Then runs of the same settings are killed with SIGKILL at moments drawn uniformly over that
 run's whole duration (counted from its first line of output, so that a kill hits the work and not the imports), and
@@ -9,9 +9,10 @@ that every ``final.ckpt`` holds (weights, the online probe; of a stream the memo
 optimizer, the position), ``results.json``, the results as CSV and PNG, every ``metrics.csv``.
 
 The jobs save after every step (``--checkpoint_minutes 0``), so they are short: three tasks of scikit-learn's digits
-with a distiller; a stream of them in class order whose images are kept in a MinRed memory, with a warm-up, three updates
-for every batch and four evaluations; or two tasks of JPEG files at 96 pixels with replay, which worker processes or DALI
-decode (``--job workers``, ``--job dali``). Exits 1 on any difference, and when a continued run fails.
+with a distiller (tasks); a stream of them in class order whose images are kept in a MinRed memory, with a warm-up,
+three updates for every batch and four evaluations (stream); or two tasks of JPEG files at 96 pixels with replay, which
+worker processes or DALI decode (workers, dali).
+Exits 1 on any difference, and when a continued run fails.
 """
 
 from __future__ import annotations
