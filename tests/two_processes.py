@@ -12,6 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 WORLD = 2
+IMPORTED = ["cassle.engine.experiment", "cassle.engine.stream"]
 
 
 def in_two_processes(worker: Callable[..., Any], folder: Path, *args: Any) -> list[Any]:
@@ -29,7 +30,7 @@ def in_two_processes(worker: Callable[..., Any], folder: Path, *args: Any) -> li
 def forkserver() -> BaseContext:
     """Return what starts processes out of one that has imported everything: that takes longer than most tests."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cassle.engine.experiment", "cassle.engine.stream"])
+    context.set_forkserver_preload(IMPORTED)
     return context
 
 

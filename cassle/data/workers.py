@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
+from multiprocessing import forkserver
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +25,14 @@ from cassle.data.pixels import FilePixels, refuse
 from cassle.data.recipe import Recipe
 from cassle.data.resident import ResidentLoader
 from cassle.data.source import UNDECODABLE, rgb
+from cassle.errors import CassleError
 from cassle.randomness import generator
 
 BATCHES_AHEAD = 4  # of each worker
+#: Processes are forked out of one that has imported these modules and done nothing else. Out of this one, which has
+#: threads, they would now and then begin with a lock that is never let go, and wait for ever.
+CLEAN = multiprocessing.get_context("forkserver")
+IMPORTED = [__name__]
 
 
 class Crop(NamedTuple):
@@ -37,25 +45,26 @@ class Crop(NamedTuple):
 class Decoder(Dataset):
     """Files to crops: the boxes and all that is done later are drawn by (seed, purpose, coordinates, view).
 
+    It knows no files: a path comes with each sample, so that a process which is started gets nothing large.
+
     Args:
-        paths: one file per image of the training set.
         recipes: one per view.
         seed: seed of the run.
         task: index of the task.
     """
 
-    def __init__(self, paths: Sequence[Path], recipes: Sequence[Recipe], *, seed: int, task: int) -> None:
-        self.paths, self.recipes, self.seed, self.task = texts_of(paths), tuple(recipes), seed, task
+    def __init__(self, recipes: Sequence[Recipe], *, seed: int, task: int) -> None:
+        self.recipes, self.seed, self.task = tuple(recipes), seed, task
 
-    def __getitem__(self, sample: tuple[int, int]) -> list[Crop] | str:
-        """Return the views of (position, epoch), or why the file has none."""
-        position, epoch = sample
-        return self.views(position, "augment", epoch, position)
+    def __getitem__(self, sample: tuple[str, int, int]) -> list[Crop] | str:
+        """Return the views of (path, position, epoch), or why the file has none."""
+        path, position, epoch = sample
+        return self.views(path, "augment", epoch, position)
 
-    def views(self, position: int, purpose: str, *coordinates: int) -> list[Crop] | str:
+    def views(self, path: str, purpose: str, *coordinates: int) -> list[Crop] | str:
         """Return one crop per recipe of an image, or why its file does not decode."""
         try:
-            with Image.open(self.paths[position]) as file:
+            with Image.open(path) as file:
                 image = rgb(file)
         except UNDECODABLE as error:
             return str(error) or type(error).__name__
@@ -89,15 +98,15 @@ def collate(samples: list[list[Crop] | str]) -> tuple[list[Tensor], list[dict[st
 
 
 class Epochs(Sampler):
-    """The batches of the rest of an epoch, as the loader stands when it is asked: lists of (position, epoch)."""
+    """The batches of the rest of an epoch, as the loader stands when it is asked: lists of (path, position, epoch)."""
 
     def __init__(self, loader: WorkerLoader) -> None:
         self.loader = loader
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[str, int, int]]]:
         epoch = self.loader.step // len(self.loader)
         for index in self.loader.rest_of_epoch():
-            yield [(position, epoch) for position in index.tolist()]
+            yield [(self.loader.paths[position], position, epoch) for position in index.tolist()]
 
 
 class WorkerLoader(ResidentLoader):
@@ -131,13 +140,25 @@ class WorkerLoader(ResidentLoader):
         **settings,
     ) -> None:
         super().__init__(pixels, targets, members, recipes, **settings)
-        self.num_workers, self.device = num_workers, torch.device(device)
-        self.decoder = Decoder(pixels.paths, recipes, seed=self.seed, task=self.task)
+        self.num_workers, self.device, self.paths = num_workers, torch.device(device), texts_of(pixels.paths)
+        self.decoder = Decoder(recipes, seed=self.seed, task=self.task)
+        if num_workers:
+            CLEAN.set_forkserver_preload(IMPORTED)
+            forkserver.ensure_running()  # it imports torch meanwhile
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the rest of the current epoch, or the next epoch when the current one is through."""
         indices = list(self.rest_of_epoch())
-        for index, made in zip(indices, self._crops, strict=True):
+        with _no_main_script():
+            batches = iter(self._crops)
+        for index in indices:
+            try:
+                made = next(batches)
+            except RuntimeError as error:
+                raise CassleError(
+                    f"--engine workers: a process that decodes images has ended ({error}). If the machine has run out "
+                    "of memory, give fewer --num_workers. The same command continues the run."
+                ) from error
             self.step += 1
             yield self._finished(index, *made)
 
@@ -148,6 +169,7 @@ class WorkerLoader(ResidentLoader):
             self.decoder, batch_sampler=Epochs(self), num_workers=self.num_workers, collate_fn=collate,
             pin_memory=self.device.type == "cuda", persistent_workers=several,
             prefetch_factor=BATCHES_AHEAD if several else None, worker_init_fn=_one_thread if several else None,
+            multiprocessing_context=CLEAN if several else None,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -157,7 +179,7 @@ class WorkerLoader(ResidentLoader):
             crops._iterator._shutdown_workers()  # else they end when Python collects garbage, and hold what they have
 
     def _finished(self, index: Tensor, crops: list[Tensor], rest: list[dict[str, Tensor]], reasons: list[str]) -> Batch:
-        refuse([self.decoder.paths[position] for position in index.tolist()], reasons)
+        refuse([self.paths[position] for position in index.tolist()], reasons)
         index = index.to(self.device, non_blocking=True)
         return Batch(index, self._views(crops, rest), self.targets[index], self.num_large)
 
@@ -171,18 +193,30 @@ class WorkerLoader(ResidentLoader):
         """Return freshly drawn views of any training images, for the batch that is being trained on."""
         if pixels is not None:
             return super().views_of(index, purpose, pixels)
-        step, positions = self.step - 1, index.tolist()
+        step, paths = self.step - 1, [self.paths[position] for position in index.tolist()]
 
         def of(row: int) -> list[Crop] | str:
-            return self.decoder.views(positions[row], purpose, step, row, self.rank)
+            return self.decoder.views(paths[row], purpose, step, row, self.rank)
 
-        crops, rest, reasons = collate(list(self._threads.map(of, range(len(positions)))))
-        refuse([self.decoder.paths[position] for position in positions], reasons)
+        crops, rest, reasons = collate(list(self._threads.map(of, range(len(paths)))))
+        refuse(paths, reasons)
         return self._views(crops, rest)
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(max(self.num_workers, 1))
+
+
+@contextmanager
+def _no_main_script() -> Iterator[None]:
+    """Let processes that are started not read the main script: it may be one that begins a run when it is read."""
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 def _one_thread(worker: int) -> None:

@@ -1,5 +1,7 @@
 """The worker engine: its crops, their independence of the workers, resume, damaged files; pixels that lie in files."""
 
+import sys
+
 import pytest
 import torch
 from PIL import Image
@@ -12,7 +14,7 @@ from cassle.data.recipe import Recipe
 from cassle.data.resident import ResidentLoader
 from cassle.data.source import FileSource
 from cassle.data.workers import WorkerLoader
-from cassle.errors import DataError
+from cassle.errors import CassleError, DataError
 from cassle.randomness import generator
 
 STRONG = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "solarize_prob": 0.5}
@@ -21,6 +23,7 @@ RECIPES = [
     Recipe(size=12, mean=(0.0,) * 3, std=(1.0,) * 3, local=True),
 ]
 NUMBER = 20
+MADE: list[WorkerLoader] = []
 TARGETS, MEMBERS = torch.arange(NUMBER) % 4, torch.arange(1, NUMBER)
 
 
@@ -37,7 +40,15 @@ def paths(tmp_path_factory):
 def loader(paths, num_workers=0, **settings):
     settings = {"batch_size": 6, "seed": 3, "task": 1, **settings}
     pixels = FilePixels(paths, 16, 2)
-    return WorkerLoader(pixels, TARGETS, MEMBERS, RECIPES, num_workers=num_workers, **settings)
+    MADE.append(WorkerLoader(pixels, TARGETS, MEMBERS, RECIPES, num_workers=num_workers, **settings))
+    return MADE[-1]
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    while MADE:
+        MADE.pop().close()
 
 
 def same(one, other):
@@ -127,3 +138,26 @@ def test_pixels_in_files_are_those_in_memory(paths):
     assert torch.equal(pixels[some][0:99], loaded[some])
     assert pixels.to("cpu").device.type == "cpu"
     assert b"".join(content_of(pixels)) == b"".join(content_of(FilePixels(paths, 99, 1)))
+
+
+def test_a_worker_that_was_killed_is_one_clear_error(paths):
+    made = loader(paths, num_workers=1)
+    batches = iter(made)
+    next(batches)
+    (worker,) = made._crops._iterator._workers
+    worker.kill()
+    worker.join()
+    with pytest.raises(CassleError, match=r"--engine workers: a process that decodes images has ended .*--num_workers"):
+        for _ in range(9):
+            next(batches)
+
+
+def test_workers_do_not_read_the_main_script(paths, tmp_path, monkeypatch):
+    script = tmp_path / "main.py"
+    script.write_text("raise SystemExit('a run would begin here')\n")
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "__file__", str(script))
+    monkeypatch.setattr(main, "__spec__", None)
+    made = loader(paths, num_workers=1)
+    assert same(list(made), list(loader(paths)))
+    assert main.__file__ == str(script)
