@@ -60,8 +60,8 @@ class Setting(NamedTuple):
 
 
 SETTINGS = {
-    32: Setting(32, (32, 32), 4096, 256, 12, Recipe(size=32, blur_prob=0.0, **STRONG)),
-    224: Setting(224, (500, 375), 512, 32, 8, Recipe(size=224, blur_prob=0.5, **STRONG)),
+    32: Setting(32, (32, 32), 4096, 128, 12, Recipe(size=32, blur_prob=0.0, **STRONG)),
+    224: Setting(224, (500, 375), 256, 32, 6, Recipe(size=224, blur_prob=0.5, **STRONG)),
 }
 
 

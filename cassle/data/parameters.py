@@ -7,6 +7,7 @@ The distributions are torchvision's (``RandomResizedCrop``, ``ColorJitter``, ``R
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,9 +53,10 @@ class ViewParameters:
         return len(self.top)
 
 
-def draw(
-    recipe: Recipe, batch: int, height: int | Tensor, width: int | Tensor, generator: torch.Generator
-) -> ViewParameters:
+Draws = torch.Generator | Sequence[torch.Generator]
+
+
+def draw(recipe: Recipe, batch: int, height: int | Tensor, width: int | Tensor, draws: Draws) -> ViewParameters:
     """Draw the parameters of one view of ``batch`` images.
 
     Args:
@@ -62,23 +64,24 @@ def draw(
         batch: number of images; each gets its own parameters.
         height: rows of the images in pixels: of all of them, or of each, int64 ``(B,)``.
         width: columns likewise.
-        generator: a CPU generator, see :func:`cassle.randomness.generator`.
+        draws: a CPU generator, see :func:`cassle.randomness.generator`; or one for each image, which then gets what it
+            would get alone.
     """
     sides = (torch.as_tensor(side).expand(batch) for side in (height, width))
-    top, left, rows, columns = _boxes(recipe, *sides, generator)
+    top, left, rows, columns = _boxes(recipe, *sides, draws)
     chances = (recipe.flip_prob, recipe.jitter_prob, recipe.gray_prob, recipe.blur_prob, recipe.solarize_prob)
-    happens = torch.rand(5, batch, generator=generator) < torch.tensor(chances)[:, None]
+    happens = _uniform(draws, 5, batch) < torch.tensor(chances)[:, None]
     flip, jitter, gray, blur, solarize = happens.unbind()
 
     strengths = torch.tensor([recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue])
     low, high = 1 - strengths, 1 + strengths
     low.clamp_(min=0)
     low[HUE], high[HUE] = -recipe.hue, recipe.hue
-    factors = torch.rand(batch, 4, generator=generator) * (high - low) + low
-    order = torch.rand(batch, 4, generator=generator).argsort(dim=1)
+    factors = _uniform(draws, batch, 4, axis=0) * (high - low) + low
+    order = _uniform(draws, batch, 4, axis=0).argsort(dim=1)
 
     smallest, largest = recipe.blur_sigma
-    sigma = torch.rand(batch, generator=generator) * (largest - smallest) + smallest
+    sigma = _uniform(draws, batch, axis=0) * (largest - smallest) + smallest
     return ViewParameters(
         top=top,
         left=left,
@@ -94,12 +97,18 @@ def draw(
     )
 
 
-def _boxes(
-    recipe: Recipe, height: Tensor, width: Tensor, draws: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _uniform(draws: Draws, *shape: int, axis: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return numbers in [0, 1) of this shape, whose ``axis`` are the images."""
+    if isinstance(draws, torch.Generator):
+        return torch.rand(shape, generator=draws, dtype=dtype)
+    alone = (*shape[:axis], 1, *shape[axis + 1 :])
+    return torch.cat([torch.rand(alone, generator=own, dtype=dtype) for own in draws], dim=axis)
+
+
+def _boxes(recipe: Recipe, height: Tensor, width: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Draw (top, left, rows, columns): the first of ten boxes of random area and ratio that fits, else the centre."""
-    area, ratio = torch.rand(2, len(height), TRIES, generator=draws, dtype=torch.float64)
-    down, across = torch.rand(2, len(height), generator=draws, dtype=torch.float64)
+    area, ratio = _uniform(draws, 2, len(height), TRIES, dtype=torch.float64)
+    down, across = _uniform(draws, 2, len(height), dtype=torch.float64)
     smallest, largest = recipe.scale
     area = (area * (largest - smallest) + smallest) * (height * width)[:, None]
     low, high = (math.log(value) for value in recipe.ratio)

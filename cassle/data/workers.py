@@ -29,17 +29,36 @@ from cassle.errors import CassleError
 from cassle.randomness import generator
 
 BATCHES_AHEAD = 4  # of each worker
+AT_ONCE, A_THREAD = 16, 4  # images that are decoded before they are cut: by a worker, and by a thread of this process
 #: Processes are forked out of one that has imported these modules and done nothing else. Out of this one, which has
 #: threads, they would now and then begin with a lock that is never let go, and wait for ever.
 CLEAN = multiprocessing.get_context("forkserver")
 IMPORTED = [__name__]
 
 
-class Crop(NamedTuple):
-    """One view of one image: its pixels (3, size, size), uint8, and what is still to be done to it."""
+class Crops(NamedTuple):
+    """The views of a batch, before they are coloured; nothing but the reasons if a file does not decode.
 
-    pixels: Tensor
-    rest: dict[str, Tensor]
+    Attributes:
+        pixels: per view (batch, 3, size, size), uint8.
+        rest: per view what is still to be done, the columns of ``ViewParameters``.
+        reasons: per sample why its file does not decode; mostly empty.
+    """
+
+    pixels: list[Tensor]
+    rest: list[dict[str, Tensor]]
+    reasons: list[str]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Crops]) -> Crops:
+        """Return the samples of all parts."""
+        reasons = [reason for part in parts for reason in part.reasons]
+        if any(reasons):
+            return cls([], [], reasons)
+        rest = [
+            {name: torch.cat([one[name] for one in view]) for name in view[0]} for view in zip(*(p.rest for p in parts))
+        ]
+        return cls([torch.cat(view) for view in zip(*(p.pixels for p in parts))], rest, reasons)
 
 
 class Decoder(Dataset):
@@ -56,45 +75,51 @@ class Decoder(Dataset):
     def __init__(self, recipes: Sequence[Recipe], *, seed: int, task: int) -> None:
         self.recipes, self.seed, self.task = tuple(recipes), seed, task
 
-    def __getitem__(self, sample: tuple[str, int, int]) -> list[Crop] | str:
-        """Return the views of (path, position, epoch), or why the file has none."""
-        path, position, epoch = sample
-        return self.views(path, "augment", epoch, position)
+    def __getitems__(self, samples: Sequence[tuple[str, int, int]]) -> Crops:
+        """Return the views of a batch of (path, position, epoch)."""
+        parts = [samples[start : start + AT_ONCE] for start in range(0, len(samples), AT_ONCE)]
+        return Crops.joined(
+            [
+                self.views([s[0] for s in part], "augment", [(epoch, place) for _, place, epoch in part])
+                for part in parts
+            ]
+        )
 
-    def views(self, path: str, purpose: str, *coordinates: int) -> list[Crop] | str:
-        """Return one crop per recipe of an image, or why its file does not decode."""
-        try:
-            with Image.open(path) as file:
-                image = rgb(file)
-        except UNDECODABLE as error:
-            return str(error) or type(error).__name__
-        crops = []
+    def views(self, paths: Sequence[str], purpose: str, coordinates: Sequence[tuple[int, ...]]) -> Crops:
+        """Return one crop per recipe of a few images, or why files do not decode."""
+        images, reasons = zip(*map(_opened, paths), strict=True)
+        if any(reasons):
+            return Crops([], [], list(reasons))
+        heights, widths = torch.tensor([[image.height, image.width] for image in images]).unbind(1)
+        pixels, rest = [], []
         for view, recipe in enumerate(self.recipes):
-            draws = generator(self.seed, purpose, self.task, *coordinates, view)
-            drawn = draw(recipe, 1, image.height, image.width, draws)
-            crops.append(Crop(cut(image, drawn, recipe.size), vars(drawn)))
-        return crops
+            draws = [generator(self.seed, purpose, self.task, *place, view) for place in coordinates]
+            drawn = draw(recipe, len(images), heights, widths, draws)
+            boxes = torch.stack([drawn.left, drawn.top, drawn.width, drawn.height, drawn.flip], dim=1).tolist()
+            pixels.append(torch.stack([cut(*of, recipe.size) for of in zip(images, boxes, strict=True)]))
+            rest.append(vars(drawn))
+        return Crops(pixels, rest, list(reasons))
 
 
-def cut(image: Image.Image, drawn: ViewParameters, size: int) -> Tensor:
-    """Return the drawn box of an image, resized to (3, size, size) and maybe flipped, uint8."""
-    top, left, height, width = (int(value) for value in (drawn.top, drawn.left, drawn.height, drawn.width))
+def _opened(path: str) -> tuple[Image.Image | None, str]:
+    try:
+        with Image.open(path) as file:
+            return rgb(file), ""
+    except UNDECODABLE as error:
+        return None, str(error) or type(error).__name__
+
+
+def cut(image: Image.Image, box: Sequence[int], size: int) -> Tensor:
+    """Return a box (left, top, width, height, flip) of an image, resized to (3, size, size) and maybe flipped, uint8."""
+    left, top, width, height, flip = box
     # Two calls fix the order of the two passes, which depends on the version of Pillow (benchmarks/pillow_oracle.py).
-    box = image.crop((left, top, left + width, top + height)).resize((size, height), Image.Resampling.BICUBIC)
-    box = box.resize((size, size), Image.Resampling.BICUBIC)
-    pixels = np.asarray(box)
-    return torch.from_numpy((pixels[:, ::-1] if drawn.flip else pixels).transpose(2, 0, 1).copy())
+    cropped = image.crop((left, top, left + width, top + height)).resize((size, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(cropped.resize((size, size), Image.Resampling.BICUBIC))
+    return torch.from_numpy((pixels[:, ::-1] if flip else pixels).transpose(2, 0, 1).copy())
 
 
-def collate(samples: list[list[Crop] | str]) -> tuple[list[Tensor], list[dict[str, Tensor]], list[str]]:
-    """Return per view the stacked crops and parameters; and for every sample why it did not decode (mostly nothing)."""
-    reasons = [sample if isinstance(sample, str) else "" for sample in samples]
-    if any(reasons):
-        return [], [], reasons
-    views = list(zip(*samples, strict=True))
-    pixels = [torch.stack([crop.pixels for crop in view]) for view in views]
-    rest = [{name: torch.cat([crop.rest[name] for crop in view]) for name in view[0].rest} for view in views]
-    return pixels, rest, reasons
+def _as_it_is(crops: Crops) -> Crops:
+    return crops
 
 
 class Epochs(Sampler):
@@ -166,7 +191,7 @@ class WorkerLoader(ResidentLoader):
     def _crops(self) -> DataLoader:
         several = self.num_workers > 0
         return DataLoader(
-            self.decoder, batch_sampler=Epochs(self), num_workers=self.num_workers, collate_fn=collate,
+            self.decoder, batch_sampler=Epochs(self), num_workers=self.num_workers, collate_fn=_as_it_is,
             pin_memory=self.device.type == "cuda", persistent_workers=several,
             prefetch_factor=BATCHES_AHEAD if several else None, worker_init_fn=_one_thread if several else None,
             multiprocessing_context=CLEAN if several else None,
@@ -195,10 +220,11 @@ class WorkerLoader(ResidentLoader):
             return super().views_of(index, purpose, pixels)
         step, paths = self.step - 1, [self.paths[position] for position in index.tolist()]
 
-        def of(row: int) -> list[Crop] | str:
-            return self.decoder.views(paths[row], purpose, step, row, self.rank)
+        def of(start: int) -> Crops:
+            rows = range(start, min(start + A_THREAD, len(paths)))
+            return self.decoder.views([paths[row] for row in rows], purpose, [(step, row, self.rank) for row in rows])
 
-        crops, rest, reasons = collate(list(self._threads.map(of, range(len(paths)))))
+        crops, rest, reasons = Crops.joined(list(self._threads.map(of, range(0, len(paths), A_THREAD))))
         refuse(paths, reasons)
         return self._views(crops, rest)
 
