@@ -55,10 +55,10 @@ class Crops(NamedTuple):
         reasons = [reason for part in parts for reason in part.reasons]
         if any(reasons):
             return cls([], [], reasons)
-        rest = [
-            {name: torch.cat([one[name] for one in view]) for name in view[0]} for view in zip(*(p.rest for p in parts))
-        ]
-        return cls([torch.cat(view) for view in zip(*(p.pixels for p in parts))], rest, reasons)
+        views = list(zip(*(part.rest for part in parts), strict=True))
+        rest = [{name: torch.cat([one[name] for one in view]) for name in view[0]} for view in views]
+        pixels = [torch.cat(view) for view in zip(*(part.pixels for part in parts), strict=True)]
+        return cls(pixels, rest, reasons)
 
 
 class Decoder(Dataset):
@@ -77,13 +77,9 @@ class Decoder(Dataset):
 
     def __getitems__(self, samples: Sequence[tuple[str, int, int]]) -> Crops:
         """Return the views of a batch of (path, position, epoch)."""
-        parts = [samples[start : start + AT_ONCE] for start in range(0, len(samples), AT_ONCE)]
-        return Crops.joined(
-            [
-                self.views([s[0] for s in part], "augment", [(epoch, place) for _, place, epoch in part])
-                for part in parts
-            ]
-        )
+        paths, drawn_by = [path for path, _, _ in samples], [(epoch, position) for _, position, epoch in samples]
+        parts = [slice(start, start + AT_ONCE) for start in range(0, len(samples), AT_ONCE)]
+        return Crops.joined([self.views(paths[part], "augment", drawn_by[part]) for part in parts])
 
     def views(self, paths: Sequence[str], purpose: str, coordinates: Sequence[tuple[int, ...]]) -> Crops:
         """Return one crop per recipe of a few images, or why files do not decode."""
@@ -110,7 +106,7 @@ def _opened(path: str) -> tuple[Image.Image | None, str]:
 
 
 def cut(image: Image.Image, box: Sequence[int], size: int) -> Tensor:
-    """Return a box (left, top, width, height, flip) of an image, resized to (3, size, size) and maybe flipped, uint8."""
+    """Return a box (left, top, width, height, flip) of an image, resized to (3, size, size), maybe flipped, uint8."""
     left, top, width, height, flip = box
     # Two calls fix the order of the two passes, which depends on the version of Pillow (benchmarks/pillow_oracle.py).
     cropped = image.crop((left, top, left + width, top + height)).resize((size, height), Image.Resampling.BICUBIC)
