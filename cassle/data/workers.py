@@ -9,113 +9,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from multiprocessing import forkserver
-from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from cassle.data.augment import finish
 from cassle.data.batch import Batch
-from cassle.data.parameters import ViewParameters, draw
+from cassle.data.decoding import Crops, Decoder, as_it_is, prepare
 from cassle.data.paths import texts_of
 from cassle.data.pixels import FilePixels, refuse
 from cassle.data.recipe import Recipe
 from cassle.data.resident import ResidentLoader
-from cassle.data.source import UNDECODABLE, rgb
 from cassle.errors import CassleError
-from cassle.randomness import generator
 
 BATCHES_AHEAD = 4  # of each worker
-AT_ONCE, A_THREAD = 16, 4  # images that are decoded before they are cut: by a worker, and by a thread of this process
+A_THREAD = 4  # images that a thread of this process decodes before it cuts them
 #: Processes are forked out of one that has imported these modules and done nothing else. Out of this one, which has
 #: threads, they would now and then begin with a lock that is never let go, and wait for ever.
 CLEAN = multiprocessing.get_context("forkserver")
-IMPORTED = [__name__]
-
-
-class Crops(NamedTuple):
-    """The views of a batch, before they are coloured; nothing but the reasons if a file does not decode.
-
-    Attributes:
-        pixels: per view (batch, 3, size, size), uint8.
-        rest: per view what is still to be done, the columns of ``ViewParameters``.
-        reasons: per sample why its file does not decode; mostly empty.
-    """
-
-    pixels: list[Tensor]
-    rest: list[dict[str, Tensor]]
-    reasons: list[str]
-
-    @classmethod
-    def joined(cls, parts: Sequence[Crops]) -> Crops:
-        """Return the samples of all parts."""
-        reasons = [reason for part in parts for reason in part.reasons]
-        if any(reasons):
-            return cls([], [], reasons)
-        views = list(zip(*(part.rest for part in parts), strict=True))
-        rest = [{name: torch.cat([one[name] for one in view]) for name in view[0]} for view in views]
-        pixels = [torch.cat(view) for view in zip(*(part.pixels for part in parts), strict=True)]
-        return cls(pixels, rest, reasons)
-
-
-class Decoder(Dataset):
-    """Files to crops: the boxes and all that is done later are drawn by (seed, purpose, coordinates, view).
-
-    It knows no files: a path comes with each sample, so that a process which is started gets nothing large.
-
-    Args:
-        recipes: one per view.
-        seed: seed of the run.
-        task: index of the task.
-    """
-
-    def __init__(self, recipes: Sequence[Recipe], *, seed: int, task: int) -> None:
-        self.recipes, self.seed, self.task = tuple(recipes), seed, task
-
-    def __getitems__(self, samples: Sequence[tuple[str, int, int]]) -> Crops:
-        """Return the views of a batch of (path, position, epoch)."""
-        paths, drawn_by = [path for path, _, _ in samples], [(epoch, position) for _, position, epoch in samples]
-        parts = [slice(start, start + AT_ONCE) for start in range(0, len(samples), AT_ONCE)]
-        return Crops.joined([self.views(paths[part], "augment", drawn_by[part]) for part in parts])
-
-    def views(self, paths: Sequence[str], purpose: str, coordinates: Sequence[tuple[int, ...]]) -> Crops:
-        """Return one crop per recipe of a few images, or why files do not decode."""
-        images, reasons = zip(*map(_opened, paths), strict=True)
-        if any(reasons):
-            return Crops([], [], list(reasons))
-        heights, widths = torch.tensor([[image.height, image.width] for image in images]).unbind(1)
-        pixels, rest = [], []
-        for view, recipe in enumerate(self.recipes):
-            draws = [generator(self.seed, purpose, self.task, *place, view) for place in coordinates]
-            drawn = draw(recipe, len(images), heights, widths, draws)
-            boxes = torch.stack([drawn.left, drawn.top, drawn.width, drawn.height, drawn.flip], dim=1).tolist()
-            pixels.append(torch.stack([cut(*of, recipe.size) for of in zip(images, boxes, strict=True)]))
-            rest.append(vars(drawn))
-        return Crops(pixels, rest, list(reasons))
-
-
-def _opened(path: str) -> tuple[Image.Image | None, str]:
-    try:
-        with Image.open(path) as file:
-            return rgb(file), ""
-    except UNDECODABLE as error:
-        return None, str(error) or type(error).__name__
-
-
-def cut(image: Image.Image, box: Sequence[int], size: int) -> Tensor:
-    """Return a box (left, top, width, height, flip) of an image, resized to (3, size, size), maybe flipped, uint8."""
-    left, top, width, height, flip = box
-    # Two calls fix the order of the two passes, which depends on the version of Pillow (benchmarks/pillow_oracle.py).
-    cropped = image.crop((left, top, left + width, top + height)).resize((size, height), Image.Resampling.BICUBIC)
-    pixels = np.asarray(cropped.resize((size, size), Image.Resampling.BICUBIC))
-    return torch.from_numpy((pixels[:, ::-1] if flip else pixels).transpose(2, 0, 1).copy())
-
-
-def _as_it_is(crops: Crops) -> Crops:
-    return crops
+IMPORTED = ["cassle.data.decoding_server"]
 
 
 class Epochs(Sampler):
@@ -174,22 +87,23 @@ class WorkerLoader(ResidentLoader):
             batches = iter(self._crops)
         for index in indices:
             try:
-                made = next(batches)
+                parcel = next(batches)
             except RuntimeError as error:
                 raise CassleError(
                     f"--engine workers: a process that decodes images has ended ({error}). If the machine has run out "
-                    "of memory, give fewer --num_workers. The same command continues the run."
+                    "of memory, or a container of /dev/shm (docker: --shm-size), give fewer --num_workers. The same "
+                    "command continues the run."
                 ) from error
             self.step += 1
-            yield self._finished(index, *made)
+            yield self._finished(index, parcel.opened(self.maker.recipes))
 
     @cached_property
     def _crops(self) -> DataLoader:
         several = self.num_workers > 0
         return DataLoader(
-            self.decoder, batch_sampler=Epochs(self), num_workers=self.num_workers, collate_fn=_as_it_is,
+            self.decoder, batch_sampler=Epochs(self), num_workers=self.num_workers, collate_fn=as_it_is,
             pin_memory=self.device.type == "cuda", persistent_workers=several,
-            prefetch_factor=BATCHES_AHEAD if several else None, worker_init_fn=_one_thread if several else None,
+            prefetch_factor=BATCHES_AHEAD if several else None, worker_init_fn=prepare if several else None,
             multiprocessing_context=CLEAN if several else None,
         )  # fmt: skip
 
@@ -199,15 +113,15 @@ class WorkerLoader(ResidentLoader):
         if crops is not None and crops._iterator is not None:
             crops._iterator._shutdown_workers()  # else they end when Python collects garbage, and hold what they have
 
-    def _finished(self, index: Tensor, crops: list[Tensor], rest: list[dict[str, Tensor]], reasons: list[str]) -> Batch:
-        refuse([self.paths[position] for position in index.tolist()], reasons)
+    def _finished(self, index: Tensor, crops: Crops) -> Batch:
+        refuse([self.paths[position] for position in index.tolist()], crops.reasons)
         index = index.to(self.device, non_blocking=True)
-        return Batch(index, self._views(crops, rest), self.targets[index], self.num_large)
+        return Batch(index, self._views(crops), self.targets[index], self.num_large)
 
-    def _views(self, crops: list[Tensor], rest: list[dict[str, Tensor]]) -> list[Tensor]:
+    def _views(self, crops: Crops) -> list[Tensor]:
         return [
-            finish(pixels.to(self.device, non_blocking=True), ViewParameters(**drawn), recipe)
-            for pixels, drawn, recipe in zip(crops, rest, self.maker.recipes, strict=True)
+            finish(pixels.to(self.device, non_blocking=True), rest, recipe)
+            for pixels, rest, recipe in zip(crops.pixels, crops.rest, self.maker.recipes, strict=True)
         ]
 
     def views_of(self, index: Tensor, purpose: str, pixels: Tensor | None = None) -> list[Tensor]:
@@ -220,9 +134,9 @@ class WorkerLoader(ResidentLoader):
             rows = range(start, min(start + A_THREAD, len(paths)))
             return self.decoder.views([paths[row] for row in rows], purpose, [(step, row, self.rank) for row in rows])
 
-        crops, rest, reasons = Crops.joined(list(self._threads.map(of, range(0, len(paths), A_THREAD))))
-        refuse(paths, reasons)
-        return self._views(crops, rest)
+        crops = Crops.joined(list(self._threads.map(of, range(0, len(paths), A_THREAD))))
+        refuse(paths, crops.reasons)
+        return self._views(crops)
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
@@ -239,7 +153,3 @@ def _no_main_script() -> Iterator[None]:
         yield
     finally:
         vars(main).update(hidden)
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)  # the processes are the parallelism

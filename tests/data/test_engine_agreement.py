@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 
-from cassle.data import views, workers
+from cassle.data import decoding, views
 from cassle.data.dali import feed
 from cassle.data.parameters import ViewParameters
 from cassle.data.pixels import FilePixels
@@ -70,7 +70,7 @@ def ours(paths):
     return drawn(resident, views, paths)
 
 
-@pytest.mark.parametrize(("make", "module"), [(by_workers, workers), (by_dali, feed)], ids=["workers", "dali"])
+@pytest.mark.parametrize(("make", "module"), [(by_workers, decoding), (by_dali, feed)], ids=["workers", "dali"])
 def test_the_parameters_of_the_resident_engine_and_of_others_have_one_distribution(make, module, paths, ours):
     theirs = drawn(make, module, paths)
     for name, column in ours.items():

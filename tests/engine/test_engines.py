@@ -1,17 +1,20 @@
 """Whole runs from image files through the engines that read them: by class, data and domain; killed and continued."""
 
 import json
+import os
+import resource
 import signal
-from pathlib import Path
+import subprocess
+import time
 
 import pytest
 
 from benchmarks.trees import domainnet_tree, imagenet_tree, pictures
 from cassle.data.engines import has_dali
 
-from . import assert_equal, outcome, read_until, run, start
+from . import ROOT, assert_equal, command, outcome, read_until, run, start
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "cifar10.tar.xz"
+SHARED = ROOT.parent / "shared" / "data" / "cifar10.tar.xz"  # real pictures where they are
 ENGINES = [
     "workers",
     pytest.param("dali", marks=pytest.mark.skipif(not has_dali(), reason="NVIDIA DALI is not installed")),
@@ -75,6 +78,31 @@ def test_kill_9_and_the_same_command_again(engine, imagenet, tmp_path):
     run(tmp_path / "killed", **wanted, checkpoint_minutes=0)
     assert_equal(outcome(tmp_path / "killed" / "job"), outcome(tmp_path / "alone" / "job"))
     assert all(0 < loss < 20 for task in (0, 1) for loss in losses(tmp_path / "alone" / "job", task))
+
+
+def few_files():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+
+
+def test_sigterm_to_all_processes_saves_and_none_stays(imagenet, tmp_path):
+    """Eight views, four workers and few file descriptors; a job's end is told to the whole group of processes."""
+    more = {"num_small_crops": 6, "num_workers": 4, "max_epochs": 50}
+    wanted = {name: value for name, value in settings(imagenet, "workers", **more).items() if value is not None}
+    process = subprocess.Popen(
+        command(tmp_path, **wanted), cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=few_files,
+    )  # fmt: skip
+    read_until(process, "task 0 (1/2)  epoch 2/50")
+    os.killpg(process.pid, signal.SIGTERM)
+    said = process.stdout.read()
+    process.stdout.close()
+    assert process.wait() == 143, said
+    assert (tmp_path / "job" / "task0" / "last.ckpt").is_file()
+    deadline = time.monotonic() + 20
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
