@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
+import multiprocessing
+import os
 import signal
-import sys
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,6 @@ from cassle.data.source import UNDECODABLE, rgb
 from cassle.randomness import generator
 
 AT_ONCE = 16  # images that are decoded before they are cut
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 class Crops(NamedTuple):
@@ -150,5 +150,10 @@ def prepare(worker: int) -> None:
     torch.set_num_threads(1)  # the processes are the parallelism
     for number in (signal.SIGTERM, signal.SIGINT):  # a job's end is sent to all; the run saves first, and stops these
         signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Its parent is the server, which lives as long as any process does; so it watches the run itself.
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
+
+
+def _end_with_the_run() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
