@@ -154,11 +154,11 @@ class Experiment:
         self.say(images.engine.line)
         self._tell_of(images.skipped, "do not decode")
         self._tell_of(images.left_out, f"decode, but not with {images.engine.name}: other engines read them")
-        if self.writes:
-            self.folder.keep(images.manifest)
         counts = [] if self.plan.is_stream else [len(part) for part in images.split.train]
         if problems := self.plan.batch_problems(counts, loaded=True):  # now, not when the turn of the task comes
             raise ConfigError(problems)
+        if self.writes:
+            self.folder.keep(images.manifest)
         return images
 
     def _tell_of(self, files: list[str], why: str) -> None:
