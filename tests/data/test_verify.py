@@ -217,7 +217,7 @@ def test_the_lists(tree):
     seen = []
     report = verify.verify(tree, num_workers=2, advance=lambda done, total: seen.append((done, total)))
     good, bad = lists(tree)
-    assert good == [f"train/cat/{i}.jpg" for i in range(6)]
+    assert good == [f"train/cat/{i}.jpg" for i in range(6)] and (tree / verify.LOCK).is_file()
     assert {path: reason.partition(":")[0] for path, reason in bad.items()} == {
         "short.jpeg": "truncated", "text.gif": "not an image", "train/empty.PNG": "empty file",
     }  # fmt: skip
