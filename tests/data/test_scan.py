@@ -12,7 +12,7 @@ from cassle.data import verify as verify_module
 from cassle.data.inspection import inspect
 from cassle.data.module import TaskData
 from cassle.data.scan import LOCK, readable
-from cassle.data.verified import CLEAN, QUARANTINE, VERIFIED
+from cassle.data.verified import CLEAN, QUARANTINE, VERIFIED, names_in
 from cassle.data.verify import verify
 from cassle.errors import ConfigError, DataError
 
@@ -107,6 +107,19 @@ def test_files_by_any_way_are_looked_at_once(tree, tmp_path, noise_image, trunca
     assert "other" not in (tree / CLEAN).read_text() and f"{torn}\t" in (tree / QUARANTINE).read_text()
     outside.unlink()
     assert str(outside) not in verify(tree).verified.paths
+
+
+def test_every_file_has_one_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ways = ["d/a.png", "./d/a.png", "d/./a.png", "d//a.png", "d/x/../a.png", "d/../d/a.png", f"{tmp_path}/d/a.png"]
+    for folder in (Path("d"), Path("./d"), Path("d/../d"), tmp_path / "d", Path("e/../d")):
+        assert set(names_in(folder, [*ways, f"{folder}/a.png", f"{folder}/./a.png"])) == {"a.png"}
+        assert names_in(folder, ["d/../a.png", f"{folder}/../a.png", "/a.png"]) == [
+            *2 * [f"{tmp_path}/a.png"],
+            "/a.png",
+        ]
+        assert names_in(folder, ["d/.a/..b.png", "d2/a.png"]) == [".a/..b.png", f"{tmp_path}/d2/a.png"]
+    assert names_in(Path("."), ["a.png", "./d/a.png"]) == ["a.png", "d/a.png"]
 
 
 def test_the_folder_of_the_lists_is_named(tree, tmp_path):
