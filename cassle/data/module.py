@@ -18,10 +18,9 @@ from cassle.data.paths import take
 from cassle.data.pixels import FilePixels, content_of
 from cassle.data.room import room_for
 from cassle.data.scan import readable
-from cassle.data.source import ArraySource, FileSource, Images
+from cassle.data.source import ArraySource, FileSource, Images, refuse_damage
 from cassle.data.splits import CLASS_SEED, Split, class_order, split_by_class, split_by_data, split_by_domain
 from cassle.data.task_images import TaskImages
-from cassle.data.verified import clean
 from cassle.errors import ConfigError, DataError
 
 EMPTY = torch.empty(0, dtype=torch.int64)
@@ -145,9 +144,13 @@ class TaskData:
         """Return the index of the training and validation parts; pixels of files are not read.
 
         Raises:
+            ConfigError: ``verified_dir`` does not exist.
             DataError: folders or files are missing.
         """
         if self._parts is None:
+            if self.verified_dir is not None and not self.verified_dir.is_dir():
+                make = f"python -m cassle verify {self.location.data_dir} --out {self.verified_dir}"
+                raise ConfigError(f"--verified_dir {self.verified_dir}: no such folder; correct it, or make it: {make}")
             train, val = self.benchmark.parts(self.dataset, self.location)
             if self.split_strategy == "class" and not (train.source.targets >= 0).all():
                 unlabelled = int((train.source.targets < 0).sum())
@@ -231,20 +234,16 @@ class TaskData:
     def _images(
         self, part: Part, engine: Engine, size: int, device: torch.device, say: Callable[[str], object]
     ) -> Images:
-        """Return a part: decoded, or to be decoded when it is needed; without the files in quarantine."""
+        """Return a part: decoded, or to be decoded when it is needed; without the files that the engine does not read.
+
+        The resident engine decodes every file now, and goes by that alone: lists that appear change nothing for it.
+        """
         source, side, workers = part.source, self.storage_side(size), max(self.num_workers, 1)
-        if isinstance(source, ArraySource):
+        if isinstance(source, ArraySource) or engine.name == "resident":
             return source.load(side, workers)
-        folder, unread = self.location.data_dir, engine.name != "resident"
-        if unread:
-            dali = engine.name == "dali"
-            checked = readable(folder, source.paths, lists=self.verified_dir, num_workers=workers, dali=dali, say=say)
-        else:  # every file is decoded now: those that were never looked at, too
-            checked = clean(folder, source.paths, lists=self.verified_dir, num_workers=workers)
-        good = torch.as_tensor(checked.good, dtype=torch.int64)
-        source = FileSource(take(source.paths, checked.good), source.targets[good], source.domains[good])
-        if not unread:
-            images = source.load(side, workers)
-            return replace(images, skipped=[*checked.quarantined, *images.skipped])
-        pixels = FilePixels(source.paths, side, workers, device)
-        return Images(pixels, source.targets, source.domains, list(checked.quarantined))
+        folder, dali = self.location.data_dir, engine.name == "dali"
+        checked = readable(folder, source.paths, lists=self.verified_dir, num_workers=workers, dali=dali, say=say)
+        refuse_damage(checked.quarantined, len(source.paths))
+        paths, good = take(source.paths, checked.good), torch.as_tensor(checked.good, dtype=torch.int64)
+        pixels = FilePixels(paths, side, workers, device)
+        return Images(pixels, source.targets[good], source.domains[good], checked.quarantined, list(checked.foreign))

@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cassle.data.inspection import Note
 from cassle.data.verified import Checked, clean
-from cassle.data.verify import Report, look, verify
+from cassle.data.verify import LOCK, Report, look, record, verify
+from cassle.errors import DataError
 from cassle.locks import held
 
-LOCK = ".cassle-verify.lock"
 Say = Callable[[str], object]
 
 
@@ -47,7 +47,7 @@ def readable(
 
     Raises:
         ConfigError: the lists are about another folder.
-        CassleError: the lists could not be written.
+        CassleError: the lists could not be written, or DALI reads none of the files.
     """
     checked = clean(folder, paths, lists=lists, num_workers=num_workers)
     if checked.unknown:
@@ -55,9 +55,10 @@ def readable(
     if not dali:
         return checked
     foreign = {i for i, notes in checked.notes.items() if notes & Note.NOT_DALI}
-    names = [f"{paths[i]}: clean, but not for DALI" for i in sorted(foreign)]
     good = [i for i in checked.good if i not in foreign]
-    return checked._replace(good=good, quarantined=[*checked.quarantined, *names])
+    if foreign and not good:
+        raise DataError(f"--engine dali: reads none of the {len(paths)} images ({paths[0]}, …). Use --engine workers.")
+    return checked._replace(good=good, foreign=[str(paths[i]) for i in sorted(foreign)])
 
 
 def _looked_at(
@@ -69,8 +70,8 @@ def _looked_at(
             checked = clean(folder, paths, lists=lists, num_workers=num_workers)
             if checked.unknown:
                 say(f"{new}: every one is decoded now, once (as python -m cassle verify does).")
-                for line in scan(folder, lists, num_workers).lines():
-                    say(line)
+                with bar() as advance:
+                    record(folder, lists, [paths[i] for i in checked.unknown], num_workers, advance)
                 checked = clean(folder, paths, lists=lists, num_workers=num_workers)
     else:
         say(
@@ -82,7 +83,7 @@ def _looked_at(
 
 
 def _with_the_rest(paths: Sequence[Path], checked: Checked, num_workers: int) -> Checked:
-    """Look at what is in no list: files elsewhere, or of a folder that cannot be written."""
+    """Look at what is in no list: it cannot be written, or a file has changed once more."""
     with bar() as advance:
         files = [paths[i] for i in checked.unknown]
         verdicts = look(files, num_workers, lambda number, verdict: advance(number + 1, len(files)))

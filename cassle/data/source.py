@@ -18,6 +18,7 @@ from cassle.errors import DataError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
 MAX_DAMAGED = 0.01  # share of undecodable images above which a data set is refused
+CHUNK = 256  # images that are moved at a time
 BORDER = 8 / 7  # stored side over training side of large images: the usual 256 for 224
 UNDECODABLE = (
     OSError,
@@ -37,12 +38,14 @@ class Images:
         targets: class ids (n,), int64; -1 without a label.
         domains: domain ids (n,), int64; zeros without domains.
         skipped: images that did not decode, as "path: reason".
+        left_out: images that decode, but are of a kind that the engine does not read.
     """
 
     pixels: Tensor
     targets: Tensor
     domains: Tensor
     skipped: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -95,16 +98,34 @@ class FileSource:
         with ThreadPoolExecutor(max(workers, 1)) as pool:
             reasons = list(pool.map(lambda i: decode(self.paths[i], pixels[i], side), range(len(self.paths))))
         skipped = [f"{path}: {reason}" for path, reason in zip(self.paths, reasons, strict=True) if reason]
-        if len(skipped) > MAX_DAMAGED * len(self.paths):
-            first = "\n  ".join(skipped[:5])
-            raise DataError(
-                f"{len(skipped)} of {len(self.paths)} images do not decode, more than {MAX_DAMAGED:.0%}:\n  {first}\n"
-                "Repair or remove them, or check --data_dir."
-            )
+        refuse_damage(skipped, len(self.paths))
         if not skipped:
             return Images(pixels, self.targets, self.domains)
-        good = torch.tensor([not reason for reason in reasons])
-        return Images(pixels[good], self.targets[good], self.domains[good], skipped)
+        good = torch.tensor([not reason for reason in reasons]).nonzero().flatten()
+        return Images(moved_up(pixels, good), self.targets[good], self.domains[good], skipped)
+
+
+def refuse_damage(skipped: Sequence[str], number: int) -> None:
+    """Refuse a data set of ``number`` images of which too many do not decode, named as "path: reason".
+
+    Raises:
+        DataError: more than 1 % of them.
+    """
+    if len(skipped) > MAX_DAMAGED * number:
+        first = "\n  ".join(skipped[:5])
+        raise DataError(
+            f"{len(skipped)} of {number} images do not decode, more than {MAX_DAMAGED:.0%}:\n  {first}\n"
+            "Repair or remove them, or check --data_dir."
+        )
+
+
+def moved_up(pixels: Tensor, good: Tensor) -> Tensor:
+    """Return the rows at ``good`` (ascending), moved to the front of ``pixels`` itself: a copy might not fit."""
+    for start in range(0, len(good), CHUNK):
+        rows = good[start : start + CHUNK]  # none lies before its new place, nor do any later ones
+        if rows[-1] != start + len(rows) - 1:
+            pixels[start : start + len(rows)] = pixels[rows]
+    return pixels[: len(good)]
 
 
 def decode(path: str | Path, out: Tensor, side: int) -> str:

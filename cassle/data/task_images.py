@@ -38,6 +38,11 @@ class TaskImages:
         """Images that did not decode."""
         return self.train.skipped + (self.val.skipped if self.val else [])
 
+    @property
+    def left_out(self) -> list[str]:
+        """Images of a kind that the engine does not read."""
+        return self.train.left_out + (self.val.left_out if self.val else [])
+
     def to(self, device: torch.device) -> TaskImages:
         """Return the data set with its pixels and targets on ``device``."""
         train = replace(self.train, pixels=self.train.pixels.to(device), targets=self.train.targets.to(device))

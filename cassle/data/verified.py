@@ -5,6 +5,8 @@ In the folder of the lists, which is the folder itself or another one:
     cassle-clean.txt        a path a line, relative to the folder: also a list for ``--dataset list --stream_file``
     cassle-quarantine.txt   path, tab, reason
     cassle-verified.npz     both, with the times and sizes at which they held: only what changes is looked at again
+
+Files of a run that lie elsewhere (a list may name them) stand in the last two, under their absolute paths.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import os
 import zipfile
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +38,7 @@ Stamp = tuple[int, int]
 
 
 class Verified:
-    """Verdicts by path (relative to the folder), each with the stamp of the file that it is about.
+    """Verdicts by path (as :func:`names_in` gives it), each with the stamp of the file that it is about.
 
     Args:
         paths: sorted; names as the system gives them, whatever their encoding.
@@ -83,9 +85,26 @@ class Verified:
         reason = self.reasons.get(place)
         return Verdict(reason) if reason else self._said[self.notes[place]]
 
+    def rows(self) -> Iterator[tuple[str, Stamp, Verdict]]:
+        """Yield path, stamp and verdict of every file."""
+        for i, path in enumerate(self.paths):
+            reason = self.reasons.get(i)
+            verdict = Verdict(reason) if reason else self._said[self.notes[i]]
+            yield path, (self.mtimes[i], self.sizes[i]), verdict
+
+    def updated(self, rows: Iterable[tuple[str, Stamp, Verdict]]) -> Verified:
+        """Return the same with these rows added, or in place of those on the same files."""
+        new = {row[0]: row for row in rows}
+        return Verified.of([*(row for row in self.rows() if row[0] not in new), *new.values()])
+
     @classmethod
-    def load(cls, lists: Path, folder: Path) -> Verified:
+    def load(cls, lists: Path, folder: Path, flag: str) -> Verified:
         """Return what the lists in ``lists`` say of ``folder``; nothing if there are none, or only unreadable ones.
+
+        Args:
+            lists: folder of the lists.
+            folder: that they are about.
+            flag: with which ``lists`` was given.
 
         Raises:
             ConfigError: they are about another folder.
@@ -99,7 +118,9 @@ class Verified:
         except (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile):
             return cls.of([])
         if lists.resolve() != folder.resolve() and about != str(folder.resolve()):
-            raise ConfigError(f"--out {lists}: holds the lists of {about}. Give another folder, or remove these lists.")
+            raise ConfigError(
+                f"{flag} {lists}: holds the lists of {about}. Give another folder, or remove these lists."
+            )
         if rules != RULES:
             return cls.of([])
         return cls(paths, *columns, dict(zip(bad, reasons, strict=True)))
@@ -117,8 +138,8 @@ class Verified:
         atomic_write(lists / VERIFIED, lambda file: np.savez(file, **columns))
 
     def write_lists(self, lists: Path) -> None:
-        """Write the list of clean files and that of the quarantine."""
-        clean = [path for i, path in enumerate(self.paths) if i not in self.reasons]
+        """Write the list of clean files, of those in the folder only, and that of the quarantine."""
+        clean = [path for i, path in enumerate(self.paths) if i not in self.reasons and not os.path.isabs(path)]
         quarantine = [f"{_shown(self.paths[i])}\t{reason}" for i, reason in self.reasons.items()]
         for name, lines in ((CLEAN, clean), (QUARANTINE, quarantine)):
             atomic_write_bytes(lists / name, os.fsencode("".join(f"{line}\n" for line in lines)))
@@ -132,12 +153,14 @@ class Checked(NamedTuple):
         quarantined: the others, as "path: reason".
         unknown: those of ``good`` that were changed since, or never looked at.
         notes: what is odd about some of ``good``, by position.
+        foreign: files that are clean, but not in ``good``, because the engine does not read their kind.
     """
 
     good: list[int]
     quarantined: list[str]
     unknown: list[int]
     notes: dict[int, Note]
+    foreign: Sequence[str] = ()
 
 
 def clean(folder: Path, paths: Sequence[Path], *, lists: Path | None = None, num_workers: int = 8) -> Checked:
@@ -147,20 +170,19 @@ def clean(folder: Path, paths: Sequence[Path], *, lists: Path | None = None, num
 
     Args:
         folder: that was verified.
-        paths: files in it or below.
+        paths: files, in it or elsewhere.
         lists: folder of the lists; default: ``folder``.
         num_workers: threads that read times and sizes.
 
     Raises:
         ConfigError: the lists are about another folder.
     """
-    verified = Verified.load(lists or folder, folder)
-    texts, root = texts_of(paths), os.path.join(folder, "")
+    verified = Verified.load(lists or folder, folder, "--verified_dir")
+    texts = texts_of(paths)
+    names = names_in(folder, texts) if len(verified) else texts
     checked = Checked([], [], [], {})
     for i, stamp in enumerate(stamps(texts, num_workers) if len(verified) else [None] * len(texts)):
-        inside = texts[i].startswith(root)
-        name = texts[i][len(root) :] if inside else os.path.relpath(texts[i], folder)
-        verdict = stamp and verified.get(name, stamp)
+        verdict = stamp and verified.get(names[i], stamp)
         if verdict and verdict.reason:
             checked.quarantined.append(f"{texts[i]}: {verdict.reason}")
             continue
@@ -170,6 +192,21 @@ def clean(folder: Path, paths: Sequence[Path], *, lists: Path | None = None, num
         elif verdict.notes:
             checked.notes[i] = verdict.notes
     return checked
+
+
+def names_in(folder: Path, texts: Sequence[str]) -> list[str]:
+    """Return the names under which files are known: relative to the folder, of those elsewhere the absolute path.
+
+    Whatever way leads there (``./a``, ``b/../a``), a file has one name; links are not followed for it.
+    """
+    here, given, root = os.getcwd(), os.path.join(folder, ""), os.path.join(os.path.abspath(folder), "")
+
+    def name(text: str) -> str:
+        inside = text.removeprefix(given)
+        plain = len(inside) < len(text) and inside[:1] not in "./" and "/." not in inside and "//" not in inside
+        return inside if plain else os.path.normpath(os.path.join(here, text)).removeprefix(root)  # six times slower
+
+    return [name(text) for text in texts]
 
 
 def stamps(paths: Sequence[str], num_workers: int) -> list[Stamp]:

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cassle.data.inspection import NOT_READABLE, SAID, Verdict, inspect
+from cassle.data.paths import texts_of
 from cassle.data.source import EXTENSIONS
-from cassle.data.verified import CLEAN, QUARANTINE, Verified, stamps
+from cassle.data.verified import CLEAN, QUARANTINE, Stamp, Verified, names_in, stamps
 from cassle.errors import ConfigError
+from cassle.locks import held
 
+LOCK = ".cassle-verify.lock"  # whoever writes the lists holds it
 SAVE_EVERY = 60.0  # seconds; a killed scan looks again at what it saw in the last of them
+UNFIT = "not fit for a list: a line break in the name"
 BLOCK = 64  # files that a thread looks at before it takes the next ones
 
 
@@ -80,35 +84,85 @@ def verify(
     lists = lists or folder
     found = _found(folder)
     _prepare(lists)
-    earlier = Verified.load(lists, folder)
-    paths = [path for path, _ in found]
-    stamped = stamps([os.path.join(folder, path) for path in paths], num_workers)
-    verdicts = [earlier.get(path, stamp) for path, stamp in zip(paths, stamped, strict=True)]
-    todo = [i for i, verdict in enumerate(verdicts) if verdict is None or verdict.reason.startswith(NOT_READABLE)]
-    for i in todo:
-        verdicts[i] = Verdict(found[i][1]) if found[i][1] else None
-    files = [i for i in todo if verdicts[i] is None]
-    saved = time.monotonic()
+    names = [name for name, _ in found]
+    with held(lists / LOCK, wait=True):
+        earlier = Verified.load(lists, folder, "--out")
+        rows, todo, refused = _elsewhere(earlier, folder, {*names}), [], 0
+        paths = [os.path.join(folder, name) for name in names]
+        for (name, fault), path, stamp in zip(found, paths, stamps(paths, num_workers), strict=True):
+            verdict = earlier.get(name, stamp)
+            if verdict is not None and not verdict.reason.startswith(NOT_READABLE):
+                rows.append((name, stamp, verdict))
+            elif fault:
+                rows.append((name, stamp, Verdict(fault)))
+                refused += 1
+            else:
+                todo.append((name, stamp, path))
+        verified = _extended(Verified.of(rows), todo, lists, folder, num_workers, advance, save_every)
+        verified.write_lists(lists)
+    return Report(verified, len(todo) + refused, folder, lists)
 
-    def known() -> Verified:
-        rows = zip(paths, stamped, verdicts, strict=True)
-        return Verified.of(row for row in rows if row[2] is not None)
+
+def record(
+    folder: Path, lists: Path, paths: Sequence[Path], num_workers: int, advance: Callable[[int, int], object]
+) -> None:
+    """Look at these files only, and add what is found to what is known; the caller holds ``lists / LOCK``.
+
+    The two texts are brought up to date where they are: only :func:`verify`, which sees the whole folder, makes them.
+
+    Args:
+        folder: that the lists are about.
+        lists: folder of the lists, which exists.
+        paths: files, in ``folder`` or elsewhere.
+        num_workers: threads that decode.
+        advance: is called with the number of files looked at, and the number to look at.
+
+    Raises:
+        ConfigError: the lists are about another folder.
+        CassleError: the lists could not be written (a full disk).
+    """
+    known, texts = Verified.load(lists, folder, "--verified_dir"), texts_of(paths)
+    todo = list(zip(names_in(folder, texts), stamps(texts, num_workers), texts, strict=True))
+    verified = _extended(known, todo, lists, folder, num_workers, advance, SAVE_EVERY)
+    if (lists / CLEAN).is_file():
+        verified.write_lists(lists)
+
+
+def _extended(
+    known: Verified,
+    todo: Sequence[tuple[str, Stamp, str]],
+    lists: Path,
+    folder: Path,
+    num_workers: int,
+    advance: Callable[[int, int], object],
+    save_every: float,
+) -> Verified:
+    """Look at files, given as name, stamp and path; save what is known then, and now and then before."""
+    rows: list[tuple[str, Stamp, Verdict]] = []
+    saved = time.monotonic()
 
     def take(number: int, verdict: Verdict) -> None:
         nonlocal saved
-        verdicts[files[number]] = verdict
-        advance(number + 1, len(files))
+        name, stamp, _ = todo[number]
+        rows.append((name, stamp, Verdict(UNFIT) if {"\n", "\r"} & {*name} else verdict))
+        advance(number + 1, len(todo))
         if time.monotonic() - saved > save_every:
-            known().save(lists, folder)
+            known.updated(rows).save(lists, folder)
             saved = time.monotonic()
 
     try:
-        look([os.path.join(folder, paths[i]) for i in files], num_workers, take)
+        look([path for *_, path in todo], num_workers, take)
     finally:  # also when it is interrupted
-        verified = known()
+        verified = known.updated(rows)
         verified.save(lists, folder)
-    verified.write_lists(lists)
-    return Report(verified, len(todo), folder, lists)
+    return verified
+
+
+def _elsewhere(earlier: Verified, folder: Path, names: set[str]) -> list[tuple[str, Stamp, Verdict]]:
+    """Return what is known of files that a walk does not meet: those elsewhere, or of another suffix; if it holds."""
+    rows = [row for row in earlier.rows() if row[0] not in names and not row[2].reason.startswith(NOT_READABLE)]
+    now = stamps([os.path.join(folder, row[0]) for row in rows], num_workers=8)
+    return [row for row, stamp in zip(rows, now, strict=True) if row[1] == stamp]
 
 
 def look(
@@ -137,7 +191,7 @@ def look(
 
 
 def _found(folder: Path) -> list[tuple[str, str]]:
-    """Return the image files (by suffix), relative to the folder and sorted, each with what is wrong with its name.
+    """Return the image files (by suffix), relative to the folder and sorted; of what cannot be read, with why.
 
     Raises:
         ConfigError: there is no such folder, or no image in it.
@@ -167,7 +221,7 @@ def _walk(place: str, name: str, above: frozenset[tuple[int, int]]) -> Iterator[
         if _is_folder(entry):
             yield from _walk(entry.path, path, above | {here})
         elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
-            yield path, "not fit for a list: a line break in the name" if {"\n", "\r"} & {*path} else ""
+            yield path, ""
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -33,6 +33,8 @@ from cassle.methods.base import SSLMethod
 from cassle.nn.state import load_strictly
 from cassle.processes import from_first, launched
 
+SHOWN = 5  # files that are named of each kind that is left out
+
 
 class Experiment:
     """Continual training over a sequence of tasks, evaluated after each; continues where an earlier run stopped.
@@ -150,13 +152,20 @@ class Experiment:
         engine = self._engine()
         images = self.plan.data.load(self.plan.size, self.plan.training.device, engine=engine, say=self.say)
         self.say(images.engine.line)
-        for line in images.skipped:
-            self.say(f"Skipped an image that does not decode: {line}")
-        if images.skipped:
-            self.say(f"{len(images.skipped)} damaged images skipped.")
+        self._tell_of(images.skipped, "do not decode")
+        self._tell_of(images.left_out, f"decode, but not with {images.engine.name}: other engines read them")
+        counts = [] if self.plan.is_stream else [len(part) for part in images.split.train]
+        if problems := self.plan.batch_problems(counts, loaded=True):  # now, not when the turn of the task comes
+            raise ConfigError(problems)
         if self.writes:
             self.folder.keep(images.manifest)
         return images
+
+    def _tell_of(self, files: list[str], why: str) -> None:
+        if files:
+            more = f"\n  … and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
+            listed = "".join(f"\n  {file}" for file in files[:SHOWN])
+            self.say(f"Left out: {len(files)} images that {why}.{listed}{more}")
 
     def _engine(self) -> Engine:
         """Return who makes the views: as the experiment began (how much memory is free may change), or as it suits."""

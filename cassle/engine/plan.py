@@ -242,7 +242,7 @@ class Plan:
             if self.is_stream:
                 self.timetable()
             else:
-                problems += self._batch_problems(len(part) for part in data.split().train)
+                problems += self.batch_problems(len(part) for part in data.split().train)
             if self.evaluation_data is not None:
                 self.evaluation_data.choose_engine(self.size, torch.device("cpu"), self.training.per_node)
             if not (self.streamed or lacks):
@@ -278,11 +278,20 @@ class Plan:
             return [f"--pretrained_model {checkpoint}: neither a final.ckpt of cassle nor one of CaSSLe's own code."]
         return [f"--pretrained_model {checkpoint}: was trained for other tasks ({'; '.join(odd)})."] if odd else []
 
-    def _batch_problems(self, counts: Iterable[int]) -> list[str]:
-        batch = self.training.batch_size * self.training.processes
-        small = [(task, count) for task, count in enumerate(counts) if count < batch]
-        return [
-            f"--batch_size {self.training.batch_size}: task {task} has only {count} images for "
-            f"{self.training.processes} process(es); use --batch_size {count // self.training.processes} or less."
-            for task, count in small[:1]
-        ]
+    def batch_problems(self, counts: Iterable[int], *, loaded: bool = False) -> list[str]:
+        """Return why a task cannot fill a batch of all processes, in one sentence; nothing if all can.
+
+        Args:
+            counts: of training images, of every task.
+            loaded: whether these are the images that the engine reads, of an experiment whose folder is claimed.
+        """
+        size, processes = self.training.batch_size, self.training.processes
+        for task, count in enumerate(counts):
+            if count >= size * processes:
+                continue
+            fixes = [f"use --batch_size {count // processes} or less"] if count >= processes else ["use fewer tasks"]
+            if loaded:
+                fixes = ["bring back what was left out", f"{fixes[0]} and start anew with --overwrite"]
+            has = f"task {task} has only {count} images{' that are read' if loaded else ''} for {processes} process(es)"
+            return [f"--batch_size {size}: {has}; {', or '.join(fixes)}."]
+        return []

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cassle.data import source as data_source
 from cassle.data.source import ArraySource, FileSource, decode
 from cassle.errors import DataError
 
@@ -87,6 +88,26 @@ def test_a_few_damaged_images_are_skipped_by_name(tmp_path, noise_image, truncat
     assert len(images.skipped) == 1 and images.skipped[0].startswith(f"{bad}: ") and "truncated" in images.skipped[0]
     assert images.targets.tolist() == [i for i in range(100) if i != 50]
     assert len(images.pixels) == len(images.domains) == 99
+
+
+@pytest.mark.parametrize("bad", [[0], [4], [9], [0, 1, 5], [2, 3, 4, 9], [*range(9)], []])
+def test_the_good_rows_are_moved_without_a_copy(bad, monkeypatch):
+    monkeypatch.setattr(data_source, "CHUNK", 3)
+    pixels = torch.arange(10 * 3 * 2 * 2).reshape(10, 3, 2, 2).to(torch.uint8)
+    good = torch.tensor([i for i in range(10) if i not in bad], dtype=torch.int64)
+    expected = pixels[good]
+    moved = data_source.moved_up(pixels, good)
+    assert torch.equal(moved, expected) and moved.data_ptr() == pixels.data_ptr()
+    assert len(data_source.moved_up(pixels, good[:0])) == 0
+
+
+def test_the_pixels_of_a_damaged_set_lie_where_they_were_decoded(tmp_path, noise_image, monkeypatch):
+    monkeypatch.setattr(data_source, "MAX_DAMAGED", 0.5)
+    paths = [noise_image(tmp_path / f"{i}.png", (8, 8), seed=i) for i in range(3)]
+    paths[0].write_bytes(b"")
+    images = source(paths).load(8, workers=1)
+    assert images.pixels.untyped_storage().nbytes() == 3 * 3 * 8 * 8  # a copy would have two rows
+    assert torch.equal(images.pixels, source(paths[1:]).load(8, workers=1).pixels)
 
 
 def test_more_than_one_percent_damaged_is_refused(tmp_path, noise_image, truncated_image):

@@ -217,7 +217,7 @@ def test_the_lists(tree):
     seen = []
     report = verify.verify(tree, num_workers=2, advance=lambda done, total: seen.append((done, total)))
     good, bad = lists(tree)
-    assert good == [f"train/cat/{i}.jpg" for i in range(6)]
+    assert good == [f"train/cat/{i}.jpg" for i in range(6)] and (tree / verify.LOCK).is_file()
     assert {path: reason.partition(":")[0] for path, reason in bad.items()} == {
         "short.jpeg": "truncated", "text.gif": "not an image", "train/empty.PNG": "empty file",
     }  # fmt: skip
@@ -386,7 +386,7 @@ def test_the_record_says_what_was_put_in(tmp_path):
     rows = [(f"{i * 7919 % 5000:04}.jpg", (i, 2 * i), Verdict("bad: x" if i % 7 == 0 else "", Note(i % 4)))
             for i in range(5000)]  # fmt: skip
     Verified.of(rows).save(tmp_path, tmp_path)
-    loaded = Verified.load(tmp_path, tmp_path)
+    loaded = Verified.load(tmp_path, tmp_path, "--out")
     for path, stamp, said in rows:  # in an order of their own
         assert loaded.get(path, stamp) == (said.reason, Note(0) if said.reason else said.notes)
         assert loaded.get(path, (stamp[0] + 1, stamp[1])) is loaded.get(path, (stamp[0], -1)) is None
