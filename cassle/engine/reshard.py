@@ -53,7 +53,8 @@ def refusal(saved: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
     wanted = {**kept, **{n: total // now for n, total in _totals(saved).items() if n not in kept and total % now == 0}}
     if left := problems(saved, {**config, **wanted}):
         return f"{begun} --reshard does not continue it on so many: {' '.join(left)} Or give {counted(before)} again."
-    flags = "".join(f" --{n} {_totals(saved)[n] // now}" for n, value in wanted.items() if value != config.get(n))
+    changed = [n for n in PER_PROCESS if n in wanted and wanted[n] != config.get(n)]
+    flags = "".join(f" --{n} {_totals(saved)[n] // now}" for n in changed)
     return (
         f"{begun} --reshard{flags} continues it, no longer byte-equal to an undisturbed run; or give {counted(before)} "
         "again."
