@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+SHARE = 0.9  # of the free memory: the rest of the run wants some too
+GPU_SHARE = 0.5  # of a GPU's, unasked: networks, their gradients and activations want far more of it
 CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 #: per controller (of version 2 and 1 of control groups) the files with the limit and what is used (bytes)
 LIMITS = {
@@ -34,11 +36,26 @@ def room_for(device: torch.device, processes: int) -> int:
     One process asks what is free. Several must come to the same answer, and one that begins later would find less free;
     so they share what there is in the whole.
     """
-    on_gpu = device.type == "cuda"
-    if processes == 1:
-        return min(free_memory(), torch.cuda.mem_get_info(device)[0]) if on_gpu else free_memory()
-    share = whole_memory() // processes
-    return min(share, torch.cuda.mem_get_info(device)[1]) if on_gpu else share
+    main = _main(processes)
+    return min(main, _gpu(device, processes)) if device.type == "cuda" else main
+
+
+def room_unasked(device: torch.device, processes: int) -> int:
+    """Return the bytes that a data set may take where nobody asked for it: a training on a GPU needs the rest there.
+
+    The arguments are those of :func:`room_for`.
+    """
+    main = int(SHARE * _main(processes))
+    return min(main, int(GPU_SHARE * _gpu(device, processes))) if device.type == "cuda" else main
+
+
+def _main(processes: int) -> int:
+    return free_memory() if processes == 1 else whole_memory() // processes
+
+
+def _gpu(device: torch.device, processes: int) -> int:
+    free, whole = torch.cuda.mem_get_info(device)
+    return free if processes == 1 else whole
 
 
 def _meminfo(row: str) -> int:

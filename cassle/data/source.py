@@ -74,9 +74,10 @@ class FileSource:
     domains: Tensor
 
     def side(self, size: int) -> int:
-        """Return the side at which to store images that are trained at ``size``: 8/7 of it, but never magnified.
+        """Return the side at which to store images trained at ``size``: 8/7 of it, or the typical shorter side.
 
-        The typical shorter side is the median over up to 64 files, evenly spread.
+        It is the smaller of the two, for all images. The typical shorter side is the median over up to 64 files, evenly
+        spread; a file below it is magnified to it when it is stored.
         """
         step = max(len(self.paths) // 64, 1)
         shorter = []

@@ -169,13 +169,7 @@ class Experiment:
 
     def _engine(self) -> Engine:
         """Return who makes the views: as the experiment began (how much memory is free may change), or as it suits."""
-        plan, before = self.plan, self.folder.manifest()
-        data = plan.data
-        continues = data.engine == "auto" and before is not None
-        if continues:
-            data.engine = before["engine"]
-        engine = plan.choose_engine()
-        return from_first(engine._replace(reason="as this experiment began") if continues else engine)
+        return from_first(self.plan.choose_engine())
 
     def _start_wandb(self, ledger: Ledger) -> WandBRun | None:
         if not self.writes:

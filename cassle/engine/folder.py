@@ -113,7 +113,7 @@ class ExperimentFolder:
         return saved
 
     def _compare(self, config: Mapping[str, Any], resharding: bool) -> None:
-        saved = self.saved()
+        saved, config = self._with_engine(self.saved()), self._with_engine(config)
         if fingerprint(saved) == fingerprint(config):
             return
         names = [n for n in {**saved, **config} if n not in FREE and saved.get(n) != config.get(n)]
@@ -130,6 +130,11 @@ class ExperimentFolder:
             ]
         if problems:
             raise ConfigError(problems)
+
+    def _with_engine(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return settings with the engine that ``auto`` has come to here, which is the same run."""
+        begun = (self.manifest() or {}).get("engine")
+        return {**config, "engine": begun} if begun and config.get("engine") == "auto" else config
 
     def manifest(self) -> dict[str, Any] | None:
         """Return the tasks and the data that the experiment began with; None if it begins now."""

@@ -24,6 +24,10 @@ from cassle.evaluation.encoder import accuracy_rows
 from cassle.evaluation.protocol import Evaluation
 from cassle.nn import BACKBONES
 
+#: settings of who makes the views of a training; an evaluation has one view of each image, and takes what suits
+UNSEEN = frozenset({"engine", "dali_device"})
+IMAGES = Component("Data", TaskData, UNSEEN)
+
 
 class Offline:
     """What is evaluated, and where the numbers go."""
@@ -107,11 +111,15 @@ def schema(values: Mapping[str, Any] | None = None) -> Schema:
         [
             Component("Encoder", Offline),
             *([Component(f"Backbone {backbone}", BACKBONES[backbone])] if named else []),
-            Component("Data", TaskData),
+            IMAGES,
             Component("Evaluation", Evaluation),
         ],
-        elsewhere=belonging({"backbone": (BACKBONES, backbone)}),
+        elsewhere=lambda name: _of_a_training(name) or belonging({"backbone": (BACKBONES, backbone)})(name),
     )
+
+
+def _of_a_training(name: str) -> str | None:
+    return "is for training; an evaluation has one view of each image, leave it out." if name in UNSEEN else None
 
 
 def missing_here(values: Mapping[str, Any]) -> list[str]:
@@ -188,7 +196,7 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
         results = _of_one(rows_of(path, encoder, images, evaluation, **how), evaluation, data, say)
     results["protocol"] |= {
         "dataset": data.dataset, "split_strategy": data.split_strategy, "network": offline.network,
-        "view": view_in_words(encoder.size, data.benchmark.eval_border),
+        "view": view_in_words(encoder.size, data.benchmark.eval_border, images.train.pixels.shape[-1]),
     }  # fmt: skip
     if data.domain is not None:
         results["protocol"]["domain"] = f"{data.domain}: domain-aware, probes are fitted and tested on its images only"
@@ -245,7 +253,7 @@ def evaluate(encoder: Encoder | nn.Module, **settings: Any) -> dict[str, list[fl
         raise TypeError(
             "evaluate() takes an encoder of cassle.load_backbone, or cassle.engine.pretrained.Encoder(...)."
         )
-    wanted = Schema([Component("Data", TaskData), Component("Evaluation", Evaluation)])
+    wanted = Schema([IMAGES, Component("Evaluation", Evaluation)], elsewhere=_of_a_training)
     values = wanted.resolve(settings)
     data, evaluation = (kind(**wanted.arguments(kind, values)) for kind in (TaskData, Evaluation))
     return _rows(encoder, data, evaluation)

@@ -11,15 +11,18 @@ import torch
 
 from cassle.data import STREAMED
 from cassle.data.engines import Engine, missing_for
+from cassle.data.engines import choose as choose_engine
 from cassle.data.iterators import Source
 from cassle.data.module import TaskData, TaskImages
 from cassle.data.orders import Order
 from cassle.data.recipe import Augmentation, Recipe
+from cassle.data.room import room_for, room_unasked
 from cassle.data.stream_settings import StreamData
 from cassle.data.streams import Stream
 from cassle.engine.agreement import model_problems, settings_problems
 from cassle.engine.checkpoint import load
 from cassle.engine.choice import Choice, choose, known_settings, model_class, schema_for
+from cassle.engine.folder import ExperimentFolder
 from cassle.engine.foreign import is_upstream
 from cassle.engine.pretrained import start_from
 from cassle.engine.run import Run
@@ -200,15 +203,21 @@ class Plan:
             self._opened = self.stream.open(self.data, images, size=self.size, seed=self.run.seed, source=self.source)
         return self._opened
 
+    def engine_begun(self) -> str | None:
+        """Return the engine of the experiment that lies in the folder and is continued; None without one."""
+        begun = None if self.run.overwrite else ExperimentFolder(self.folder).manifest()
+        return (begun or {}).get("engine")
+
     def choose_engine(self) -> Engine:
-        """Return who makes the views of the training.
+        """Return who makes the views of the training: as the experiment began, or as it suits.
 
         Raises:
             ConfigError: the engine that was asked for cannot be had.
             DataError: the data must lie in memory and does not fit; or it is missing.
         """
-        training = self.training
-        return self.data.choose_engine(self.size, training.device, training.per_node, stream=self.is_stream)
+        where = self.training.device, self.training.per_node
+        rooms = room_for(*where), room_unasked(*where)
+        return choose_engine(self.data, self.size, where[0], *rooms, stream=self.is_stream, begun=self.engine_begun())
 
     def notes(self) -> list[str]:
         """Return what is allowed, but may not be meant; one sentence each."""
@@ -229,7 +238,8 @@ class Plan:
     def missing_here(self) -> list[str]:
         """Return what this machine lacks: data, a checkpoint, a GPU. One sentence each."""
         data, lacks = self.data, self.training.machine_problems()
-        lacks += missing_for(data.engine, data.dali_device, self.training.device)
+        continues = data.engine == self.engine_begun()
+        lacks += missing_for(data.engine, data.dali_device, self.training.device, continues=continues)
         problems = [*lacks, *self.run.start_problems()]
         checkpoint = self.run.pretrained_model
         if checkpoint is not None and not checkpoint.is_file():

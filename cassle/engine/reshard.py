@@ -48,11 +48,16 @@ def refusal(saved: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
     before, now = processes_of(saved), processes_of(config)
     if before == now:
         return None
-    wanted = {n: total // now for n, total in _totals(saved).items() if saved[n] is not None and total % now == 0}
-    flags = "".join(f" --{n} {value}" for n, value in wanted.items() if value != config.get(n))
+    begun = f"the run was begun with {counted(before)} and has {now} now."
+    kept = {n: None for n, value in saved.items() if n in PER_PROCESS and value is None}  # as many as --batch_size
+    wanted = {**kept, **{n: total // now for n, total in _totals(saved).items() if n not in kept and total % now == 0}}
+    if left := problems(saved, {**config, **wanted}):
+        return f"{begun} --reshard does not continue it on so many: {' '.join(left)} Or give {counted(before)} again."
+    changed = [n for n in PER_PROCESS if n in wanted and wanted[n] != config.get(n)]
+    flags = "".join(f" --{n} {_totals(saved)[n] // now}" for n in changed)
     return (
-        f"the run was begun with {counted(before)} and has {now} now. --reshard{flags} continues it, no longer "
-        f"byte-equal to an undisturbed run; or give {counted(before)} again."
+        f"{begun} --reshard{flags} continues it, no longer byte-equal to an undisturbed run; or give {counted(before)} "
+        "again."
     )
 
 
@@ -60,16 +65,16 @@ def problems(saved: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """Return which settings per process do not keep the images of all processes together, one sentence each."""
     before, now = processes_of(saved), processes_of(config)
     there, here = _totals(saved), _totals(config)
-    found = []
+    shared, found = math.gcd(*there.values()), []
     for name in there.keys() & here.keys():
         if there[name] == here[name] or saved[name] is config[name] is None:  # then it is said of --batch_size
             continue
         fixes = [f"--{name} {there[name] // now}"] if there[name] % now == 0 else []
         each = here[name] // now
-        if name == "batch_size" and there[name] % each == 0:
+        if name == "batch_size" and there[name] % each == 0 and shared % (there[name] // each) == 0:
             fixes.append(f"--devices for {counted(there[name] // each)}")
         if not fixes:
-            able = [n for n in range(1, 4 * before + 1) if math.gcd(*there.values()) % n == 0]
+            able = [n for n in range(1, 4 * before + 1) if shared % n == 0]
             fixes = [f"a number of processes that divides it ({', '.join(map(str, able))})"]
         found.append(
             f"--{name} {config[name]}: {counted(now)} would take {here[name]} images at a time, and the run was begun "

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from cassle.data import STREAMED
 from cassle.data.centre import view_in_words
+from cassle.data.module import TaskData
 from cassle.engine import reshard
+from cassle.engine.folder import ExperimentFolder
 from cassle.engine.ledger import Ledger
 from cassle.engine.plan import Plan
 from cassle.evaluation import report
@@ -23,9 +26,12 @@ def protocol_of(plan: Plan, ledger: Ledger, *, classifier: bool = False) -> dict
     """Return how a run is trained and evaluated, in words and numbers."""
     data = plan.evaluation_data or plan.data
     how = {"domain_aware": data.knows_domains, "shared_val": data.shares_val}
+    seen = data.dataset not in STREAMED  # else nothing is evaluated
+    view = {"view": view_in_words(plan.size, data.benchmark.eval_border, stored_side(data, plan.size))} if seen else {}
     return {
         **plan.evaluation.describe(classifier=classifier, **how),
-        "view": view_in_words(plan.size, data.benchmark.eval_border),
+        **view,
+        **_stored(plan, ledger),
         "method": plan.method,
         "distiller": plan.distiller,
         "strategy": plan.strategy,
@@ -37,6 +43,22 @@ def protocol_of(plan: Plan, ledger: Ledger, *, classifier: bool = False) -> dict
         **batch_of(plan),
         **reshard.protocol(ledger),
     }
+
+
+def _stored(plan: Plan, ledger: Ledger) -> dict[str, Any]:
+    """Return who made the views of the training, and the side in pixels at which the images were stored for it.
+
+    Workers and DALI cut views from whole files: then the side is that of the images that are evaluated.
+    """
+    if plan.streamed:
+        return {"storage_size": plan.open_stream(None).side}
+    manifest = ExperimentFolder(ledger.path.parent).manifest() or {}
+    return {"engine": manifest.get("engine"), "storage_size": stored_side(plan.data, plan.size)}
+
+
+def stored_side(data: TaskData, size: int) -> int:
+    """Return the side at which images lie in memory, in pixels: arrays have their own."""
+    return data.storage_side(size) if data.in_files else data.parts()[0].source.side(size)
 
 
 def batch_of(plan: Plan) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from cassle.data.benchmarks import CIFAR10, CIFAR100, CUSTOM, DIGITS, Location
 from cassle.data.engines import choose
 from cassle.data.module import TaskData
 from cassle.data.renderings import RENDERINGS
+from cassle.data.room import room_for, room_unasked
 from cassle.errors import ConfigError, DataError
 
 
@@ -178,6 +179,51 @@ def test_data_that_does_not_fit_is_refused(image_tree, monkeypatch):
     monkeypatch.setattr("cassle.data.room.free_memory", lambda: 1000)
     with pytest.raises(DataError, match="--storage_size"):
         data.load(224)
+
+
+def test_on_a_gpu_the_training_wants_memory_too(image_tree, monkeypatch):
+    data, gpu = custom(image_tree(size=(40, 40)), storage_size=32), torch.device("cuda")
+    needed = data.num_bytes(224)
+    monkeypatch.setattr("cassle.data.room.free_memory", lambda: 3 * needed)
+    monkeypatch.setattr("cassle.data.room.whole_memory", lambda: 6 * needed)
+
+    def chosen(free, processes=1, **how):
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (int(free * needed), int(4 * free * needed)))
+        return choose(data, 224, gpu, room_for(gpu, processes), room_unasked(gpu, processes), **how)
+
+    assert chosen(2.1).name == "resident" != chosen(1.9).name
+    assert chosen(0.6, 2).name == "resident" != chosen(0.4, 2).name  # of several, half of all there is
+    assert chosen(1.9, begun="resident").name == "resident"
+    assert "room for 4.09e-05 GB beside the training" in chosen(1.9).line
+    data.engine = "resident"
+    assert chosen(1.9).name == "resident"
+    with pytest.raises(DataError, match="do not fit"):
+        chosen(1.05)
+
+
+def test_an_engine_that_a_run_began_with(image_tree, monkeypatch):
+    """What is said must be possible: another engine or another size would be another run."""
+    data, here = custom(image_tree(size=(40, 40)), storage_size=32), torch.device("cpu")
+    enough = 2 * data.num_bytes(224)
+    monkeypatch.setattr("cassle.data.engines.has_dali", lambda: False)
+    assert choose(data, 224, here, enough, begun="workers").line == "Engine: workers; as this experiment began."
+    for data.engine in ("auto", "resident"):
+        with pytest.raises(DataError, match=r"free some, or .*--overwrite starts anew") as caught:
+            choose(data, 224, here, enough // 8, begun="resident")
+        assert "--engine" not in str(caught.value) and "or less" not in str(caught.value)
+    for data.engine in ("auto", "dali"):
+        with pytest.raises(ConfigError) as caught:
+            choose(data, 224, here, enough, begun="dali")
+        assert all("--overwrite starts anew" in problem for problem in caught.value.problems)
+        assert "use --engine" not in str(caught.value) and "use --dali_device" not in str(caught.value)
+
+
+def test_what_is_said_of_workers_and_a_stream(image_tree):
+    data, here = custom(image_tree(size=(40, 40)), storage_size=32), torch.device("cpu")
+    for data.engine in ("auto", "workers"):
+        said = {stream: choose(data, 224, here, 1, stream=stream).line for stream in (False, True)}
+        assert "threads" not in said[False]
+        assert said[True].endswith("; of a stream, threads decode each batch as it arrives.")
 
 
 def test_the_storage_size(image_tree):

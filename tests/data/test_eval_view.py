@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_images
 from torchvision.transforms import InterpolationMode, v2
 
 from cassle.data import BENCHMARKS, STREAMED
-from cassle.data.centre import centre_view
+from cassle.data.centre import centre_view, view_in_words
 from cassle.data.module import TaskData
 from cassle.data.recipe import Recipe
 from cassle.data.source import FileSource
@@ -92,3 +92,36 @@ def test_probes_see_the_view_of_the_benchmark(monkeypatch):
     first, second = seen[0], seen[len(seen) // 2]
     inner = images.train.pixels[: len(second), :, 1:7, 1:7].float() / 255
     assert torch.allclose(second, inner, atol=1e-5) and not torch.allclose(first, inner, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "small, settings, side, seen",
+    [
+        (3, {}, 128, "shorter side to 128 (smaller images are magnified), centre 112×112"),
+        (7, {}, 64, "stored at 64×64 (shorter side to 64, centre), all of it, resized to 112×112"),
+        (3, {"storage_size": 112}, 112, "stored at 112×112 (shorter side to 112, centre), all of it"),
+        (3, {"storage_size": 160}, 160,
+         "shorter side to 160 (smaller images are magnified), centre 140×140, resized to 112×112"),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_the_view_is_done(small, settings, side, seen, tmp_path):
+    """Files of two sizes, white but for a black frame: what is said to be cut off is not seen, all else is."""
+    for part in ("train", "val"):
+        (tmp_path / part / "a").mkdir(parents=True)
+        for number in range(10):
+            pixels = np.zeros((size := 64 if number < small else 256, size, 3), dtype=np.uint8)
+            edge = size // 32  # inside of the border, which is a sixteenth at each side
+            pixels[edge:-edge, edge:-edge] = 255
+            Image.fromarray(pixels).save(tmp_path / part / "a" / f"{number}.png")
+    data = TaskData(dataset="custom", data_dir=tmp_path, num_tasks=1, split_strategy="data", **settings)
+    images = data.load(112, say=lambda line: None)
+    assert images.train.pixels.shape[-1] == side
+    assert view_in_words(112, images.eval_border, side) == seen
+    views = centre_view(images.train.pixels, 112, (0.0,) * 3, (1.0,) * 3, images.eval_border)
+    cut = (views[:, :, 0] > 0.5).flatten(1).all(dim=1)  # no frame is seen, of small images or large ones
+    assert cut.tolist() == ["centre 1" in seen] * 10
+
+
+def test_what_is_said_of_arrays():
+    assert view_in_words(8, 1, 8) == "stored at 8×8 (shorter side to 8, centre), all of it"
+    assert view_in_words(28, 1, 32) == "stored at 32×32 (shorter side to 32, centre), all of it, resized to 28×28"

@@ -104,3 +104,34 @@ def test_a_memory_batch_of_as_many_as_arrive_goes_on_as_that():
     assert len(problems(before, {**before, "devices": 1})) == 1  # not of what follows --batch_size
     assert refusal(before, {**before, "gpus": [0, 1]}) is None
     assert "--reshard --batch_size 48 continues" in refusal(before, {**before, "devices": 1})
+
+
+@pytest.mark.parametrize(
+    "now, expected",
+    [
+        ({"devices": 1}, "--reshard --batch_size 48 --replay_batch_size 16 continues it"),
+        ({"devices": 8, "replay_batch_size": 2}, "--reshard --batch_size 6 continues it"),
+        ({"devices": 3}, r"does not continue it .*: --replay.* divides it \(1, 2, 4, 8\)\. Or give 2 processes"),
+        ({"devices": 4, "batch_size": 12, "replay_batch_size": None}, "--reshard --replay_batch_size 4 continues it"),
+    ],
+)
+def test_the_way_on_is_one(now, expected):
+    """What is told to be given is taken, or it is said that there is nothing to give."""
+    said = refusal(CONFIG, {**CONFIG, **now})
+    assert re.search(expected, said), said
+    if "continues it" in said:
+        flags = re.findall(r"--(\w+) (\d+)", said.split("--reshard")[1])
+        assert not problems(CONFIG, {**CONFIG, **now, **{name: int(value) for name, value in flags}})
+
+
+def test_a_memory_batch_that_was_not_given_is_named_where_it_is_given_now():
+    before = {"devices": 2, "batch_size": 24, "replay_batch_size": None}
+    assert "--reshard --batch_size 48 --replay_batch_size 48 continues" in refusal(
+        before, {"devices": 1, "batch_size": 24, "replay_batch_size": 8}
+    )
+
+
+def test_a_number_of_processes_is_told_that_fits_everything():
+    before = {"devices": 2, "batch_size": 24, "replay_batch_size": 5}
+    (batch, _) = problems(before, {**before, "devices": 1, "batch_size": 12})
+    assert batch.startswith("--batch_size 12") and batch.endswith("give --batch_size 48.")  # 4 processes: 10 / 4
