@@ -130,8 +130,8 @@ def upstream_spelling(values: dict[str, Any], note: Callable[[str], object]) -> 
             problems.append("--supervised: makes --method simclr to supcon; there is no other supervised method.")
     if asked(values.pop("online", None)):  # the continual-SSL library's mode, the classes of one task after another's
         values.setdefault("stream", "none" if values.get("dataset") in STREAMED else "class")
-    if asked(values.pop("dali", None)):
-        values["engine"] = "dali"
+    if asked(values.pop("dali", None)) and values.setdefault("engine", "dali") != "dali":
+        problems.append(f"--dali and --engine {values['engine']}: contradict each other; give one of them.")
     if asked(values.pop("use_teacher_weight", None)):  # CCL's
         values["network"] = "teacher"
     if asked(values.pop("multicrop", None)):

@@ -235,6 +235,12 @@ def test_every_flag_of_upstream_is_known():
     assert not translated & {*schema_for(Choice("simclr")).names}
 
 
+def test_dali_and_another_engine_contradict():
+    assert spelt("--dali")[0]["engine"] == "dali" and spelt("--dali --engine dali")[1] == []
+    (problem,) = spelt("--dali --engine workers")[1]
+    assert problem.startswith("--dali and --engine workers: contradict")
+
+
 @pytest.mark.parametrize("line, told", [("--norm_last_layer True", 0), ("--norm_last_layer False", 1)])
 def test_the_last_layer_of_dino(line, told):
     values, problems, notes = spelt(line)

@@ -96,13 +96,14 @@ def _named(expected: str, location: Location) -> list[str]:
 
 
 def _meant(root: Path, tops: list[str]) -> Path | None:
-    """Return the folder near ``root`` that holds what was expected in it: the one above, or one or two below."""
+    """Return the folder near ``root`` that holds what was expected in it: the one above, or up to three below."""
     if not tops or _holds(root, tops):
         return None
     above = [root.absolute().parent] if root.name else []
     children = [root / name for name in folders_in(root)[:NEAR]]
     below = [child / name for child in children[:20] for name in folders_in(child)[:20]]
-    return next((place for place in [*above, *children, *below] if _holds(place, tops)), None)
+    deep = [child / name for child in below[:20] for name in folders_in(child)[:20]]  # Kaggle's ILSVRC/Data/CLS-LOC
+    return next((place for place in [*above, *children, *below, *deep] if _holds(place, tops)), None)
 
 
 def _holds(folder: Path, names: list[str]) -> bool:

@@ -57,8 +57,8 @@ class TaskData:
 
         Args:
             dataset: name of the benchmark: digits, cifar10, cifar100, stl10, tinyimagenet, imagenet, imagenet100,
-                domainnet, core50, core50_categories, or custom. Whole images are evaluated; of imagenet, imagenet100,
-                domainnet and custom the centre, 224 of 256 pixels.
+                domainnet, core50, core50_categories, or custom; as streams video, frames, list. Whole images are
+                evaluated; of imagenet, imagenet100, domainnet and custom the centre, 224 of 256 pixels.
             data_dir: folder of the data set.
             train_dir: training folder below data_dir (trees of class folders).
             val_dir: validation folder below data_dir (trees of class folders).
@@ -75,7 +75,8 @@ class TaskData:
             val_list: list of the validation images, PATH LABEL a line (custom).
             held_out: of CORe50 by domain, share of every clip, its last frames, that is not trained on and validates
                 its session; 0 = the published test sessions validate every task.
-            storage_size: side in pixels at which images are kept in memory; default: 8/7 of --size, never magnified.
+            storage_size: side in pixels at which images are kept in memory; default: 8/7 of --size, or the typical
+                shorter side if that is smaller.
             engine: who makes the views: resident = the data set lies in memory, on the GPU if there is one; workers =
                 processes that decode image files; dali = NVIDIA DALI (--dali is the same); auto = resident if the data
                 fits, else dali if it is installed and there is a GPU, else workers.

@@ -177,7 +177,8 @@ def clean(folder: Path, paths: Sequence[Path], *, lists: Path | None = None, num
     Raises:
         ConfigError: the lists are about another folder.
     """
-    verified = Verified.load(lists or folder, folder, "--verified_dir")
+    folder, lists = Path(folder), Path(lists or folder)
+    verified = Verified.load(lists, folder, "--verified_dir")
     texts = texts_of(paths)
     names = names_in(folder, texts) if len(verified) else texts
     checked = Checked([], [], [], {})

@@ -182,6 +182,8 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
     if "dataset" not in given:  # the same data, tasks and places as in training
         names = [name for name, owner in settings.owner.items() if owner is TaskData]
         given = {**{name: trained[name] for name in names if name in trained}, **given}
+    if given.get("domain") and not {"split_strategy", "num_tasks"} & canonical_names(values).keys():
+        given |= {"split_strategy": "domain", "num_tasks": 1}  # one domain is one task
     resolved = settings.resolve(given)
     data = TaskData(**settings.arguments(TaskData, resolved))
     if data.num_tasks < len(every):

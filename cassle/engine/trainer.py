@@ -196,6 +196,7 @@ def quiet() -> None:
     for message in (
         ".*module\\(s\\) in eval mode at the start of training.*",  # the frozen teacher, on purpose
         ".*does not have many workers.*",
+        "This DataLoader will create .* worker processes in total.*",  # the views do not depend on their number
         ".*GPU available but not used.*",
         ".*smaller than the logging interval.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
