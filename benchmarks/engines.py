@@ -7,8 +7,8 @@ ratios of neighbouring turns counts. On a CPU the ratio is of views per CPU seco
 work for it: what else the machine does then matters less. The files are pieces of photographs: of 32 pixels, as
 CIFAR's; and of ImageNet's typical 500 x 375, for views of 224.
 
-With ``--parts waiting``: the share of a training step of ResNet-18 (SimCLR) that waits for the next batch. On a CUDA
-device: in bfloat16 and NHWC, where ``--dali_device gpu`` decodes on the card.
+With ``--parts waiting``: the share of a training step (SimCLR) that waits for the next batch: of ResNet-18 in bfloat16
+and NHWC on a CUDA device, where ``--dali_device gpu`` decodes on the card; of the tiny network on a CPU.
 
 Exits 1 when the resident engine is less than 6 times as fast as the plain loader, or another one slower than it.
 """
@@ -44,6 +44,8 @@ from cassle.data.recipe import Recipe
 from cassle.data.resident import ResidentLoader
 from cassle.data.source import FileSource
 from cassle.data.workers import BATCHES_AHEAD, WorkerLoader
+from cassle.losses import nt_xent
+from cassle.nn import BACKBONES
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 STRONG = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, **IMAGENET}
@@ -206,24 +208,21 @@ def _one_thread(worker: int) -> None:
 
 
 class Step(nn.Module):
-    """A SimCLR step of ResNet-18, in bfloat16 and NHWC on a card."""
+    """A SimCLR step: of ResNet-18 in bfloat16 and NHWC on a card, of the tiny network on a CPU."""
 
     def __init__(self, size: int, device: torch.device) -> None:
         super().__init__()
-        from cassle.losses.nt_xent import nt_xent
-
-        from cassle.nn.resnet import resnet18
-
-        layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        self.network = resnet18(size).to(device, memory_format=layout)
-        self.head = nn.Sequential(nn.Linear(512, 2048), nn.ReLU(), nn.Linear(2048, 128)).to(device)
+        self.device, on_card = device, device.type == "cuda"
+        self.name = "resnet18" if on_card else "tiny"
+        network = BACKBONES[self.name](size)
+        self.network = network.to(device, memory_format=torch.channels_last if on_card else torch.contiguous_format)
+        self.head = nn.Sequential(nn.Linear(network.num_features, 2048), nn.ReLU(), nn.Linear(2048, 128)).to(device)
         self.optimizer = torch.optim.SGD(self.parameters(), lr=0.01)
-        self.loss, self.device = nt_xent, device
 
     def forward(self, views: list[Tensor]) -> None:
         """Train on two views."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss = self.loss([self.head(self.network(view)) for view in views], temperature=0.2)
+            loss = nt_xent(*(self.head(self.network(view)) for view in views), temperature=0.2)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -235,7 +234,7 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=["speed", "waiting"], default=["speed"])
     parser.add_argument("--sizes", type=int, nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--data_dir", help="an ImageFolder to take the photographs from (default: scikit-learn's)")
-    parser.add_argument("--cores", type=int, default=2, help="processes or threads of each engine (default 2)")
+    parser.add_argument("--cores", type=int, default=1, help="processes or threads of each engine (default 1)")
     parser.add_argument("--repeats", type=int, default=5, help="timed turns of each engine (default 5)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dali_device", choices=["cpu", "gpu"], help="default: gpu on a CUDA device")
@@ -286,7 +285,7 @@ def waits(contest: Contest, names: Sequence[str]) -> None:
     step = Step(contest.setting.size, contest.device)
     rows = [[name, *contest.waiting(name, step)] for name in names]
     rows = [[name, f"{rate:,.0f}", f"{100 * share:.1f} %"] for name, rate, share in rows]
-    print_table([[f"{contest.setting.size} px, ResNet-18", "images/s", "waiting"], *rows])
+    print_table([[f"{contest.setting.size} px, {step.name}", "images/s", "waiting"], *rows])
     print()
 
 
