@@ -58,6 +58,6 @@ def test_a_killed_holder_lets_go_though_its_children_live(tmp_path, fork):
         process.join()
         os.kill(child, 0)  # it is alive
         with held(path, wait=False):
-            pass
+            assert path.read_text() == str(os.getpid())
     finally:
         os.kill(child, signal.SIGKILL)

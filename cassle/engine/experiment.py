@@ -19,6 +19,7 @@ from cassle.engine.group import leaving_quietly
 from cassle.engine.handoff import Handoff
 from cassle.engine.interruption import Interruption
 from cassle.engine.ledger import Ledger, Rows, TaskRecord
+from cassle.engine.missing import batch_problems
 from cassle.engine.plan import Plan
 from cassle.engine.reshard import deal_anew
 from cassle.engine.results import batch_line, batch_of, results_of
@@ -155,7 +156,8 @@ class Experiment:
         self._tell_of(images.skipped, "do not decode")
         self._tell_of(images.left_out, f"decode, but not with {images.engine.name}: other engines read them")
         counts = [] if self.plan.is_stream else [len(part) for part in images.split.train]
-        if problems := self.plan.batch_problems(counts, loaded=True):  # now, not when the turn of the task comes
+        problems = batch_problems(self.plan.training, counts, loaded=True)
+        if problems:  # told now, not when the turn of the task comes
             raise ConfigError(problems)
         if self.writes:
             self.folder.keep(images.manifest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cassle.data import STREAMED
-from cassle.data.engines import Engine, missing_for
+from cassle.data.engines import Engine
 from cassle.data.engines import choose as choose_engine
 from cassle.data.iterators import Source
 from cassle.data.module import TaskData, TaskImages
@@ -24,13 +24,13 @@ from cassle.engine.checkpoint import load
 from cassle.engine.choice import Choice, choose, known_settings, model_class, schema_for
 from cassle.engine.folder import ExperimentFolder
 from cassle.engine.foreign import is_upstream
-from cassle.engine.pretrained import start_from
+from cassle.engine.missing import missing_here
 from cassle.engine.run import Run
 from cassle.engine.settings import canonical_names, plain
 from cassle.engine.timetable import Timetable
 from cassle.engine.trainer import Training
 from cassle.engine.wandb_run import WandB
-from cassle.errors import CassleError, CheckpointError, ConfigError
+from cassle.errors import ConfigError
 from cassle.evaluation.online import OnlineProbe
 from cassle.evaluation.protocol import Evaluation
 from cassle.memory import MEMORIES
@@ -237,71 +237,4 @@ class Plan:
 
     def missing_here(self) -> list[str]:
         """Return what this machine lacks: data, a checkpoint, a GPU. One sentence each."""
-        data, lacks = self.data, self.training.machine_problems()
-        continues = data.engine == self.engine_begun()
-        lacks += missing_for(data.engine, data.dali_device, self.training.device, continues=continues)
-        problems = [*lacks, *self.run.start_problems()]
-        checkpoint = self.run.pretrained_model
-        if checkpoint is not None and not checkpoint.is_file():
-            problems.append(f"--pretrained_model {checkpoint}: no such file.")
-        elif checkpoint is not None and self.run.task_idx == 1:
-            problems += self._foreign_tasks(checkpoint)
-        elif checkpoint is not None:
-            problems += self._unfit_weights(checkpoint)
-        try:
-            if self.is_stream:
-                self.timetable()
-            else:
-                problems += self.batch_problems(len(part) for part in data.split().train)
-            if self.evaluation_data is not None:
-                self.evaluation_data.choose_engine(self.size, torch.device("cpu"), self.training.per_node)
-            if not (self.streamed or lacks):
-                self.choose_engine()
-        except CassleError as error:
-            problems.append(str(error))
-        return problems
-
-    def _unfit_weights(self, weights: Path) -> list[str]:
-        """Return why the encoder cannot start from these weights."""
-        try:
-            start_from(self.build_model(), weights, self.backbone)
-        except CheckpointError as error:
-            stem = self.values.get("stem_padding") is not None and self.size <= SMALL_IMAGE
-            hint = f" Up to {SMALL_IMAGE} pixels a ResNet has a 3×3 stem; --size changes it." if stem else ""
-            return [f"{error}{hint}"]
-        return []
-
-    def _foreign_tasks(self, checkpoint: Path) -> list[str]:
-        """Return why a checkpoint cannot be the hand-off of this run's task 0."""
-        try:
-            content = load(checkpoint)
-        except CheckpointError as error:
-            return [f"--pretrained_model {error}"]
-        trained = content.get("cassle", {}).get("config", {})
-        names = ("dataset", "num_tasks", "split_strategy", "split_seed", "method", "backbone")
-        odd = [
-            f"--{n} {trained.get(n)} there, {self.values[n]} here" for n in names if trained.get(n) != self.values[n]
-        ]
-        if not trained and is_upstream(content):  # it does not say what it was trained on
-            return []
-        if not trained:
-            return [f"--pretrained_model {checkpoint}: neither a final.ckpt of cassle nor one of CaSSLe's own code."]
-        return [f"--pretrained_model {checkpoint}: was trained for other tasks ({'; '.join(odd)})."] if odd else []
-
-    def batch_problems(self, counts: Iterable[int], *, loaded: bool = False) -> list[str]:
-        """Return why a task cannot fill a batch of all processes, in one sentence; nothing if all can.
-
-        Args:
-            counts: of training images, of every task.
-            loaded: whether these are the images that the engine reads, of an experiment whose folder is claimed.
-        """
-        size, processes = self.training.batch_size, self.training.processes
-        for task, count in enumerate(counts):
-            if count >= size * processes:
-                continue
-            fixes = [f"use --batch_size {count // processes} or less"] if count >= processes else ["use fewer tasks"]
-            if loaded:
-                fixes = ["bring back what was left out", f"{fixes[0]} and start anew with --overwrite"]
-            has = f"task {task} has only {count} images{' that are read' if loaded else ''} for {processes} process(es)"
-            return [f"--batch_size {size}: {has}; {', or '.join(fixes)}."]
-        return []
+        return missing_here(self)

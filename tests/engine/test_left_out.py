@@ -6,6 +6,7 @@ from PIL import Image
 from cassle.data import source
 from cassle.data.engines import RESIDENT
 from cassle.engine.experiment import Experiment
+from cassle.engine.missing import batch_problems
 from cassle.errors import ConfigError
 
 from . import TINY, run
@@ -36,11 +37,13 @@ def test_a_task_that_loses_its_batch_is_told_before_any_training(engine, image_t
 
 def test_a_task_without_a_batch_for_so_many_processes(image_tree):
     plan = Experiment(**SMALL, data_dir=image_tree()).plan
-    assert plan.batch_problems([4, 5]) == []
-    assert plan.batch_problems([4, 3, 2]) == [
+    assert batch_problems(plan.training, [4, 5]) == []
+    assert batch_problems(plan.training, [4, 3, 2]) == [
         "--batch_size 4: task 1 has only 3 images for 1 process(es); use --batch_size 3 or less."
     ]
-    assert plan.batch_problems([0])[0].endswith("task 0 has only 0 images for 1 process(es); use fewer tasks.")
+    assert batch_problems(plan.training, [0])[0].endswith(
+        "task 0 has only 0 images for 1 process(es); use fewer tasks."
+    )
 
 
 def test_what_is_left_out_for_dali_is_not_called_damaged(image_tree, truncated_image, tmp_path, monkeypatch):
