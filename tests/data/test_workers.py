@@ -156,7 +156,7 @@ def test_workers_do_not_read_the_main_script(paths, tmp_path, monkeypatch):
     script = tmp_path / "main.py"
     script.write_text("raise SystemExit('a run would begin here')\n")
     main = sys.modules["__main__"]
-    monkeypatch.setattr(main, "__file__", str(script))
+    monkeypatch.setattr(main, "__file__", str(script), raising=False)
     monkeypatch.setattr(main, "__spec__", None)
     made = loader(paths, num_workers=1)
     assert same(list(made), list(loader(paths)))

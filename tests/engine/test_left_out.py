@@ -41,9 +41,8 @@ def test_a_task_without_a_batch_for_so_many_processes(image_tree):
     assert batch_problems(plan.training, [4, 3, 2]) == [
         "--batch_size 4: task 1 has only 3 images for 1 process(es); use --batch_size 3 or less."
     ]
-    assert batch_problems(plan.training, [0])[0].endswith(
-        "task 0 has only 0 images for 1 process(es); use fewer tasks."
-    )
+    (problem,) = batch_problems(plan.training, [0])
+    assert problem.endswith("task 0 has only 0 images for 1 process(es); use fewer tasks.")
 
 
 def test_what_is_left_out_for_dali_is_not_called_damaged(image_tree, truncated_image, tmp_path, monkeypatch):
