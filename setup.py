@@ -32,13 +32,23 @@ setup(
         "wandb",
     ],
     extras_require={
-        "dali": ["nvidia-dali-cuda130"],
+        "dali": ["nvidia-dali-cuda130>=2.0"],  # runs on a CPU too
         "video": ["av"],
         "timm": ["timm"],
         "umap": ["umap-learn"],
         "sweep": ["optuna"],
         "slurm": ["submitit"],
         "notebooks": ["jupyter"],
-        "dev": ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "beartype", "scipy", "ruff", "av"],
+        "dev": [
+            "pytest",
+            "pytest-timeout",
+            "pytest-xdist",
+            "hypothesis",
+            "beartype",
+            "scipy",
+            "ruff",
+            "av",
+            "nvidia-dali-cuda130>=2.0",
+        ],
     },
 )

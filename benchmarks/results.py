@@ -4,6 +4,7 @@
     python benchmarks/results.py digits                     the same on the embedded digits, where networks forget
     python benchmarks/results.py strategies --data_dir DIR  every way not to forget, one objective
     python benchmarks/results.py streams --data_dir DIR     classes one after the other, in a single pass
+    python benchmarks/results.py engines                    one recipe through three engines, on digits as JPEG files
 
 DIR: CIFAR-10 as an ImageFolder tree, train/CLASS/* and val/CLASS/*; five tasks of two classes. Runs that are finished
 are not run again; a run that was killed continues.
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runs import over_seeds, read_results, run
+from trees import digits_tree
 
 NUMBERS = {"A": "average_accuracy", "F": "forgetting", "FT": "forward_transfer"}
 ALONG = {"A": "final_accuracy", "along": "average_along_the_stream", "F": "forgetting", "F/best": "relative_forgetting"}
@@ -110,6 +112,16 @@ SUITES = {
         },
         ALONG,
     ),
+    # One recipe, three engines: they draw and round differently, and must learn the same.
+    "engines": Suite(
+        """
+        --dataset custom --size 16 --num_tasks 2 --split_strategy data --backbone tiny --width 32 --batch_size 64
+        --max_epochs 20 --method simclr --output_dim 64 --temperature 0.2 --lr 0.4 --warmup_epochs 2 --min_scale 0.5
+        --brightness 0.4 --contrast 0.4 --horizontal_flip_prob 0 --proj_hidden_dim 256 --disable_online_eval
+        --few_labels 0 --linear_max_iter 100 --num_threads 1 --num_workers 1 --dali_device cpu
+        """,
+        {name: f"--engine {name}" for name in ("resident", "workers", "dali")},
+    ),
 }
 PROBES = ("knn", "ridge", "linear")
 
@@ -132,7 +144,7 @@ def rows(out: Path, suite: Suite, names: list[str], seeds: list[int]) -> list[li
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", choices=SUITES)
-    parser.add_argument("--data_dir", help="folder with train/ and val/ (not for digits)")
+    parser.add_argument("--data_dir", help="folder with train/ and val/ (not for digits and engines)")
     parser.add_argument("--out", type=Path, help="folder of the experiments; default: experiments/results/SUITE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6])
     parser.add_argument("--runs", nargs="+", help="only these rows; default: all")
@@ -142,6 +154,8 @@ def main() -> int:
         parser.error(f"--runs {' '.join(unknown)}: unknown. Known: {', '.join(suite.runs)}.")
     runs = {name: suite.runs[name] for name in arguments.runs or suite.runs}
     out = (arguments.out or Path("experiments/results") / arguments.suite).resolve()
+    if arguments.suite == "engines" and not arguments.data_dir:
+        arguments.data_dir = str(digits_tree(out / "digits"))
     data = ["--data_dir", arguments.data_dir] if arguments.data_dir else []
     for seed, (name, own) in itertools.product(arguments.seeds, runs.items()):
         words = [*shlex.split(suite.settings), *shlex.split(own), *data, "--seed", str(seed)]

@@ -1,4 +1,4 @@
-"""Whether a killed run loses anything: ``python benchmarks/resume.py --kills 20``, and with ``--job stream``.
+"""Whether a killed run loses anything: ``python benchmarks/resume.py --kills 20``, and with another ``--job``.
 
 One run is left alone. Then runs of the same settings are killed with SIGKILL at moments drawn uniformly over that
 run's whole duration (counted from its first line of output, so that a kill hits the work and not the imports), and
@@ -8,9 +8,11 @@ written (on a disk made slow for them). Each finished folder is compared with th
 that every ``final.ckpt`` holds (weights, the online probe; of a stream the memory with its images and features, the
 optimizer, the position), ``results.json``, the results as CSV and PNG, every ``metrics.csv``.
 
-The jobs save after every step (``--checkpoint_minutes 0``) on scikit-learn's digits, so they are short: three tasks
-with a distiller, or a stream in class order whose images are kept in a MinRed memory, with a warm-up, three updates for
-every batch and four evaluations. Exits 1 on any difference, and when a continued run fails.
+The jobs save after every step (``--checkpoint_minutes 0``), so they are short: three tasks of scikit-learn's digits
+with a distiller (tasks); a stream of them in class order whose images are kept in a MinRed memory, with a warm-up,
+three updates for every batch and four evaluations (stream); or two tasks of JPEG files at 96 pixels with replay, which
+worker processes or DALI decode (workers, dali).
+Exits 1 on any difference, and when a continued run fails.
 """
 
 from __future__ import annotations
@@ -29,11 +31,16 @@ from pathlib import Path
 from typing import Any
 
 from table import print_table
+from trees import imagenet_tree, pictures
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMON = {
     "backbone": "tiny", "width": 8, "batch_size": 64, "proj_hidden_dim": 64, "output_dim": 32, "few_labels": 0,
     "linear_max_iter": 20, "checkpoint_minutes": 0, "num_threads": 1, "accelerator": "cpu", "name": "job",
+}  # fmt: skip
+FILES_JOB = {
+    "method": "simclr", "dataset": "custom", "size": 96, "num_tasks": 2, "max_epochs": 2, "warmup_epochs": 1,
+    "batch_size": 24, "strategy": "er", "mem_size": 48, "replay_batch_size": 8, "num_workers": 2, "dali_device": "cpu",
 }  # fmt: skip
 JOBS = {
     "tasks": {
@@ -44,6 +51,7 @@ JOBS = {
         "method": "simsiam", "stream": "class", "strategy": "minred", "payload": "true", "mem_size": 192,
         "memory_warm_up": 192, "num_updates": 3, "replay_batch_size": 48, "lr": 0.1, "eval_at": [25, 50, 75, 100],
     },
+    **{engine: {**FILES_JOB, "engine": engine} for engine in ("workers", "dali")},
 }  # fmt: skip
 LAST_PHASE = "writing the results"
 KILLS_A_RUN, SHARE_WHILE_SAVING = 3, 0.25
@@ -55,10 +63,7 @@ os.fsync = lambda file: (fsync(file), time.sleep(0.05))[0]
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-FILES = {
-    "tasks": ("results.json", "accuracy_matrix.csv", "accuracy_matrix.png", "report.html"),
-    "stream": ("results.json", "stream.csv", "stream.png"),
-}
+FILES = ("results.json", "accuracy_matrix.csv", "accuracy_matrix.png", "report.html", "stream.csv", "stream.png")
 Settings = Mapping[str, Any]
 
 
@@ -126,12 +131,13 @@ class Run:
         return LAST_PHASE
 
 
-def contents(folder: Path, job: str) -> Iterator[tuple[str, bytes]]:
+def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the bytes of everything that must be equal."""
     import torch
 
-    for name in FILES[job]:
-        yield name, (folder / name).read_bytes()
+    for path in (folder / name for name in FILES):
+        if path.is_file():
+            yield path.name, path.read_bytes()
     for task in sorted(folder.glob("task*")):
         yield f"{task.name}/metrics.csv", (task / "metrics.csv").read_bytes()
         checkpoint = torch.load(task / "final.ckpt", weights_only=True)
@@ -159,7 +165,11 @@ def main() -> int:
     args = parser.parse_args()
     given = {name: value for name in ("method", "distiller") if (value := getattr(args, name))}
     with tempfile.TemporaryDirectory() as folder:
-        return kill_and_compare(args, {**COMMON, **JOBS[args.job], **given}, Path(folder))
+        settings = {**COMMON, **JOBS[args.job], **given}
+        if "engine" in settings:
+            tree = imagenet_tree(Path(folder) / "images", pictures(120), classes=6, per_class=20)
+            settings["data_dir"] = tree
+        return kill_and_compare(args, settings, Path(folder))
 
 
 def kill_and_compare(args: argparse.Namespace, settings: Settings, base: Path) -> int:
@@ -170,7 +180,7 @@ def kill_and_compare(args: argparse.Namespace, settings: Settings, base: Path) -
     if reference.process.returncode:
         print(reference.log.read_text())
         return 1
-    expected = dict(contents(reference.folder, args.job))
+    expected = dict(contents(reference.folder))
     facts = f"{duration:.1f} s from the first line, {len(expected)} items compared, seed {args.seed}"
     way = settings.get("distiller") or f"{settings['strategy']}, {args.job}"
     print(f"{settings['method']} + {way}: {facts}", flush=True)
@@ -192,7 +202,7 @@ def kill_and_compare(args: argparse.Namespace, settings: Settings, base: Path) -
         if run.process.returncode:
             print(run.log.read_text())
             return 1
-        found = dict(contents(run.folder, args.job))
+        found = dict(contents(run.folder))
         different = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
         bad += bool(different)
         outcome = f"differs: {', '.join(different[:3])}" if different else "equal"

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 
-def interleaved(measures: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+def interleaved(measures: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[Any]]:
     """Run every measure once to warm up, then all in turns: a busy machine slows each of them alike.
 
     Args:
-        measures: name to a function that returns one number.
+        measures: name to a function that returns one number, or several.
         repeats: counted rounds.
 
     Returns:
         For each name its numbers, one a round.
     """
-    numbers: dict[str, list[float]] = {name: [] for name in measures}
+    numbers: dict[str, list[Any]] = {name: [] for name in measures}
     for turn in range(-1, repeats):
         for name, measure in measures.items():
             number = measure()

@@ -1,12 +1,14 @@
-"""Small commands beside training: ``python -m cassle list`` and ``python -m cassle export``."""
+"""Small commands beside training: ``python -m cassle list``, ``export`` and ``verify``."""
 
 from __future__ import annotations
 
+import argparse
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from cassle.cli import guarded
 from cassle.errors import ConfigError
@@ -16,7 +18,13 @@ USAGE = """usage: python -m cassle COMMAND
 
   list [WHAT ...]             methods, distillers, strategies, memories, backbones, benchmarks: a line each
   export CHECKPOINT FILE      write the encoder of a final.ckpt as FILE.safetensors, with a card FILE.json
+  verify DIR                  decode every image below DIR once: lists of the clean ones, and of the others with reasons
 """
+VERIFY = """Decode every image file below DIR, and write two lists: the clean files (cassle-clean.txt), and a \
+quarantine of those that are empty, truncated, damaged, no image, or gray with more than 8 bits, each with its reason \
+(cassle-quarantine.txt). Nothing is changed or moved. Training reads what is clean, and the same command again looks \
+only at files that are new or have changed since; a scan that was stopped goes on. Exit status: 0 if all files are \
+clean, 1 if some are in quarantine, 2 if nothing could be scanned."""
 
 
 def summary(component: Any) -> str:
@@ -79,7 +87,32 @@ def _export(words: Sequence[str]) -> None:
         print(path)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"list": _list, "export": _export}
+class _Words(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog.split()[-1]}: {message}; see --help.")
+
+
+def _verify(words: Sequence[str]) -> int:
+    from cassle.data.scan import scan
+
+    parser = _Words("python -m cassle verify", description=VERIFY, add_help=False, allow_abbrev=False)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="folder of images, at any depth; links are followed")
+    parser.add_argument("--out", metavar="DIR2", type=Path, help="folder for the lists, if not DIR itself")
+    parser.add_argument(
+        "--num_workers", metavar="N", type=int, default=os.cpu_count(), help="threads; default: a core each"
+    )
+    if {"-h", "--help"} & {*words}:
+        parser.print_help()
+        return 0
+    given = parser.parse_args(words)
+    if given.num_workers < 1:
+        raise ConfigError(f"--num_workers {given.num_workers}: must be at least 1; e.g. 4.")
+    report = scan(given.folder, given.out, given.num_workers)
+    print("\n".join(report.lines()))
+    return 1 if report.quarantined else 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {"list": _list, "export": _export, "verify": _verify}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -91,9 +124,9 @@ def main(argv: Sequence[str]) -> int:
     def command() -> int:
         if argv[0] not in COMMANDS:
             raise ConfigError(f"{argv[0]}: unknown command.{did_you_mean(argv[0], COMMANDS)}\n{USAGE}".rstrip())
-        COMMANDS[argv[0]](argv[1:])
+        status = COMMANDS[argv[0]](argv[1:])
         sys.stdout.flush()
-        return 0
+        return status or 0
 
     return guarded(command)
 

@@ -24,12 +24,16 @@ SOLVED = {
 }  # fmt: skip
 
 
+#: flags of who makes the views of a training
+UNSEEN = {"engine", "dali_device"}
+
+
 def guarded(command: Callable[[], int]) -> int:
     """Run a command; a user's mistake is printed as it is, without a traceback."""
     try:
         return command()
     except ConfigError as error:
-        lines = [line if line.startswith(" ") else f"  {line}" for line in error.problems]
+        lines = [line if line.startswith(" ") else f"  {line}".replace("\n", "\n  ") for line in error.problems]
         print("\n".join([f"{len(lines)} problem{'s' * (len(lines) > 1)}:", *lines]), file=sys.stderr)
         return 2
     except CassleError as error:
@@ -121,6 +125,10 @@ def _probe(values: dict[str, Any], modes: set[str]) -> None:
         _note(
             f"Note: --{name} is not used: features are extracted once, and the probes are solved, not trained by SGD."
         )
+    for name in sorted(UNSEEN & values.keys()):
+        values.pop(name)
+        name = {"engine": "engine (--dali)"}.get(name, name)
+        _note(f"Note: --{name} is not used: there is one evaluation view of each image, made by --num_workers threads.")
     if "gpus" in values:
         values["device"] = f"cuda:{gpus[0]}" if (gpus := values.pop("gpus")) else "cpu"
     checkpoint = values.get("pretrained_feature_extractor")

@@ -21,7 +21,6 @@ from cassle.methods import METHODS
 SETTLED = {
     "save_checkpoint": "checkpoints are always saved",
     "terminate_on_nan": "a non-finite loss always stops the run",
-    "dali_device": "the resident engine makes the views",
     "encode_indexes_into_labels": "batches always carry the sample indexes",
     "multiple_trainloader_mode": "an epoch is as long as the task's data",
     "distiller_library": "there is one library of distillers",
@@ -31,7 +30,6 @@ UMAP = "there are no UMAP plots in this version; leave the flag out."
 #: upstream flags that cannot be had, or for which there is something else
 REPLACED = {
     "resume_from_checkpoint": "give the same command again: a run continues by itself.",
-    "dali": "there is no DALI engine in this version; leave the flag out to use the resident engine.",
     "auto_umap": UMAP, "auto_umap_dir": UMAP, "auto_umap_frequency": UMAP,
     "clip_grad": "give --trainer.gradient_clip_val, which clips the norm of the whole gradient.",
     "debug_augmentations": "views are not written to files in this version; leave the flag out.",
@@ -132,6 +130,8 @@ def upstream_spelling(values: dict[str, Any], note: Callable[[str], object]) -> 
             problems.append("--supervised: makes --method simclr to supcon; there is no other supervised method.")
     if asked(values.pop("online", None)):  # the continual-SSL library's mode, the classes of one task after another's
         values.setdefault("stream", "none" if values.get("dataset") in STREAMED else "class")
+    if asked(values.pop("dali", None)) and values.setdefault("engine", "dali") != "dali":
+        problems.append(f"--dali and --engine {values['engine']}: contradict each other; give one of them.")
     if asked(values.pop("use_teacher_weight", None)):  # CCL's
         values["network"] = "teacher"
     if asked(values.pop("multicrop", None)):

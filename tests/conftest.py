@@ -23,6 +23,9 @@ import hypothesis  # noqa: E402
 import torch  # noqa: E402 - after the hook, like everything that may import cassle
 from PIL import Image  # noqa: E402
 
+from cassle.data import workers  # noqa: E402
+from tests.two_processes import IMPORTED  # noqa: E402
+
 # A loaded machine is slow at times; the suite has a timeout of its own.
 hypothesis.settings.register_profile("cassle", deadline=None)
 hypothesis.settings.load_profile("cassle")
@@ -34,6 +37,12 @@ REPOSITORY = Path(__file__).parents[1]
 def one_thread():
     """Tiny tensors: more threads only wait for each other, and results must not depend on their number."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_server():
+    """The process out of which others are started is one for all tests, and has imported what any of them needs."""
+    workers.IMPORTED = IMPORTED
 
 
 @pytest.fixture(scope="session")

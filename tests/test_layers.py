@@ -27,7 +27,7 @@ LAYERS = (
     "data",
     ("nn", "optim"),
     "losses",
-    ("registry", "randomness", "atomic", "processes"),
+    ("registry", "randomness", "atomic", "processes", "locks"),
     ("errors", "checks"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in ([layer] if isinstance(layer, str) else layer)}

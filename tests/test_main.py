@@ -40,9 +40,36 @@ def test_list_of_one_room(room, capsys):
         ([], 2, "usage:"),
         (["--help"], 0, "usage:"),
         (["export", "--help"], 0, "usage:"),
+        (["verify", "--help"], 0, "folder for the lists, if not DIR itself"),
+        (["verify"], 2, "verify: the following arguments are required: DIR"),
+        (["verify", "a", "b"], 2, "unrecognized arguments: b"),
+        (["verify", "a", "--num_workers", "0"], 2, "--num_workers 0: must be at least 1"),
+        (["verify", "a", "--num_workers", "x"], 2, "invalid int value: 'x'"),
+        (["verify", "no/such"], 2, "verify no/such: no such folder"),
     ],
 )
 def test_what_is_typed_wrong(words, code, said, capsys):
     assert main(words) == code
     output = capsys.readouterr()
     assert said in output.out + output.err
+
+
+def test_verify(image_tree, tmp_path, capsys):
+    """Nothing but the report where nobody watches; the exit status tells what was found."""
+    folder = image_tree()
+    words = ["verify", str(folder), "--num_workers", "2"]
+    assert main(words) == 0
+    output = capsys.readouterr()
+    assert "14 image files, 14 clean, 0 in quarantine (14 looked at, 0 known" in output.out and output.err == ""
+    (folder / "train" / "cat" / "0.png").write_bytes(b"")
+    assert main(words) == 1
+    output = capsys.readouterr()
+    assert "1 in quarantine (1 looked at, 13 known" in output.out and "empty file" in output.out
+    assert main([*words, "--out", str(tmp_path / "lists")]) == 1
+    assert (tmp_path / "lists" / "cassle-quarantine.txt").read_text() == "train/cat/0.png\tempty file\n"
+
+
+def test_verify_where_no_lists_can_be_written(image_tree, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["verify", str(image_tree()), "--out", str(tmp_path / "file")]) == 2
+    assert "no place for the lists" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def test_a_script_that_trains(tmp_path, name):
     (words,) = commands(tmp_path, CONTINUAL[name])
     plan, warnings = dry(words)
     assert all(warning.startswith(HERE) for warning in warnings), warnings
-    assert ("--dali" in "".join(warnings)) == ("cifar" not in name)
+    assert plan.data.engine == ("auto" if "cifar" in name else "dali")
     data, size = plan.data, plan.optimization.images_per_step
     assert size == (1024 if name == "domainnet byol True" else 256) and plan.training.precision == "16-mixed"
     assert plan.optimization.lars is ("mocov2plus" not in name) and plan.optimization.momentum == 0.9
@@ -68,7 +68,7 @@ def test_a_script_that_evaluates(tmp_path, capsys, name):
         assert main_linear([*words, "--dry_run"]) == 0
         out, err = capsys.readouterr()
         warnings = [line.removeprefix("warning: ") for line in out.splitlines() if line.startswith("warning: ")]
-        assert warnings[0].startswith("--dali") and "Note: --lr is not used" in err
+        assert "Note: --engine (--dali) is not used" in err and "Note: --lr is not used" in err
         assert any("$PRETRAINED_PATH: no such file" in line for line in warnings)
         assert all(line.startswith((*HERE, "--pretrained_feature", "--device")) for line in warnings), warnings
     if "domainnet" in name:
@@ -124,7 +124,7 @@ def test_the_whole_way_through_the_launcher(tmp_path):
     command = [sys.executable, "job_launcher.py", "--script", str(path), "--dry_run"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "warning: --dali: there is no DALI engine in this version" in done.stdout
+    assert "Note: --engine (--dali) is not used" in done.stderr
 
 
 # Single flags --------------------------------------------------------------------------------------------------------
@@ -223,6 +223,7 @@ def test_every_flag_of_upstream_is_known():
         *spelling.TRAINER,
         "supervised",
         "multicrop",
+        "dali",
     }
     known = {*schema_for(Choice("simclr")).names, *translated, *ALIASES}
     assert set(FLAGS.split()) <= known
@@ -232,6 +233,12 @@ def test_every_flag_of_upstream_is_known():
         wanted = {f"distill_{flag}" for flag in ("lamb", "proj_hidden_dim", *flags.split())}
         assert wanted <= set(schema_for(Choice("swav", distiller)).names)
     assert not translated & {*schema_for(Choice("simclr")).names}
+
+
+def test_dali_and_another_engine_contradict():
+    assert spelt("--dali")[0]["engine"] == "dali" and spelt("--dali --engine dali")[1] == []
+    (problem,) = spelt("--dali --engine workers")[1]
+    assert problem.startswith("--dali and --engine workers: contradict")
 
 
 @pytest.mark.parametrize("line, told", [("--norm_last_layer True", 0), ("--norm_last_layer False", 1)])

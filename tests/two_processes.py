@@ -1,7 +1,9 @@
 """Run a function in two gloo processes on the CPU, and bring home what both returned."""
 
+import multiprocessing
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 WORLD = 2
+IMPORTED = ["cassle.engine.experiment", "cassle.engine.stream"]
 
 
 def in_two_processes(worker: Callable[..., Any], folder: Path, *args: Any) -> list[Any]:
@@ -19,8 +22,16 @@ def in_two_processes(worker: Callable[..., Any], folder: Path, *args: Any) -> li
     ``torch.load(weights_only=True)`` reads: tensors, numbers, texts, and lists and dictionaries of them. An exception
     in either process is raised here, with its traceback.
     """
-    mp.spawn(_run, args=(worker, str(folder), args), nprocs=WORLD)
+    forkserver()
+    mp.start_processes(_run, args=(worker, str(folder), args), nprocs=WORLD, start_method="forkserver")
     return [torch.load(folder / f"result{rank}.pt") for rank in range(WORLD)]
+
+
+def forkserver() -> BaseContext:
+    """Return what starts processes out of one that has imported everything: that takes longer than most tests."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    return context
 
 
 def _run(rank: int, worker: Callable[..., Any], folder: str, args: tuple[Any, ...]) -> None:

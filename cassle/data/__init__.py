@@ -13,6 +13,8 @@ BENCHMARKS = Registry(
         "imagenet": "cassle.data.benchmarks:IMAGENET",
         "imagenet100": "cassle.data.benchmarks:IMAGENET100",
         "domainnet": "cassle.data.benchmarks:DOMAINNET",
+        "core50": "cassle.data.benchmarks:CORE50",
+        "core50_categories": "cassle.data.benchmarks:CORE50_CATEGORIES",
         "video": "cassle.data.benchmarks:VIDEO",
         "frames": "cassle.data.benchmarks:FRAMES",
         "list": "cassle.data.benchmarks:LIST",

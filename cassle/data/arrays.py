@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cassle.data import renderings
-from cassle.data.layouts import Location, Part
+from cassle.data.location import LayoutError, Location, Part
 from cassle.data.source import ArraySource
 from cassle.errors import DataError
 
@@ -64,10 +64,13 @@ def _torchvision(location: Location, kind: str, **which: Any) -> Any:
 
     dataset = getattr(torchvision.datasets, kind)
     where = f"--data_dir {location.data_dir}: no {kind} in torchvision's format there ({dataset.base_folder}/)"
+    there = location.data_dir / dataset.base_folder
     try:
         return dataset(str(location.data_dir), download=location.download and location.fetch, **which)
     except RuntimeError as error:  # torchvision: "Dataset not found or corrupted."
-        fix = "--download fetches it" if location.download else "give the folder that holds it, or add --download"
-        raise DataError(f"{where}; {fix}.") from error
+        if there.is_dir():  # it is there: torchvision has compared checksums
+            where = f"{there}: files are missing, or are not those that were published"
+        fix = "--download fetches it" if location.download else "Give the folder that holds it, or add --download"
+        raise LayoutError(f"{where}.", f"{fix}.") from error
     except OSError as error:  # no network, or a folder that cannot be made
         raise DataError(f"{where}, and it cannot be fetched ({error}).") from error

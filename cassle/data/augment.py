@@ -6,6 +6,7 @@ the work is dozens of light passes over the pixels, so it is bound by where the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,9 @@ class _Plan:
     solarized: Tensor  # positions in the sorted chunk, int64
 
 
+Cut = Callable[[Tensor, _Plan, Recipe], Tensor]
+
+
 @torch.no_grad()
 def make_view(images: Tensor, params: ViewParameters, recipe: Recipe) -> Tensor:
     """Return one augmented view per image, float32 ``(B, 3, size, size)``, on the device of ``images``.
@@ -56,6 +60,22 @@ def make_view(images: Tensor, params: ViewParameters, recipe: Recipe) -> Tensor:
         raise ValueError(f"images: {images.dtype} {tuple(images.shape)}; give uint8 (batch, 3, height, width).")
     if len(params) != len(images):
         raise ValueError(f"params: drawn for {len(params)} images, given {len(images)}; draw them for this batch.")
+    return _in_chunks(images, params, recipe, _cut)
+
+
+@torch.no_grad()
+def finish(crops: Tensor, params: ViewParameters, recipe: Recipe) -> Tensor:
+    """Return :func:`make_view` of images that are cropped, resized and flipped already: what is left of the recipe.
+
+    Args:
+        crops: uint8 ``(B, 3, size, size)`` on any device.
+        params: what happens to each; box and flip are not looked at.
+        recipe: the view's recipe.
+    """
+    return _in_chunks(crops, params, recipe, lambda chosen, plan, recipe: chosen.float())
+
+
+def _in_chunks(images: Tensor, params: ViewParameters, recipe: Recipe, cut: Cut) -> Tensor:
     views = torch.empty(len(images), 3, recipe.size, recipe.size, device=images.device)
     chunk = max(1, len(images))
     if images.device.type == "cpu":
@@ -64,8 +84,13 @@ def make_view(images: Tensor, params: ViewParameters, recipe: Recipe) -> Tensor:
     with torch.autocast(images.device.type, enabled=False):
         for start in range(0, len(images), chunk):
             plan = _moved(_plan(params, slice(start, start + chunk)), images.device)
-            _run(images.index_select(0, plan.sample), plan, recipe, out=views[start : start + chunk])
+            chosen = cut(images.index_select(0, plan.sample), plan, recipe)
+            torch.index_select(_coloured(chosen, plan, recipe), 0, plan.restore, out=views[start : start + chunk])
     return views
+
+
+def _cut(images: Tensor, plan: _Plan, recipe: Recipe) -> Tensor:
+    return crop.crop_resize_flip(images, plan.boxes, plan.flip, recipe.size)  # the flip is part of the crop
 
 
 def _plan(params: ViewParameters, chunk: slice) -> _Plan:
@@ -111,9 +136,8 @@ def _moved(plan: _Plan, device: torch.device) -> _Plan:
     return _Plan(edges=plan.edges, **moved)
 
 
-def _run(images: Tensor, plan: _Plan, recipe: Recipe, out: Tensor) -> None:
-    """Write the views of one chunk to ``out``, in the order of the recipe; the flip is part of the crop."""
-    views = crop.crop_resize_flip(images, plan.boxes, plan.flip, recipe.size)
+def _coloured(views: Tensor, plan: _Plan, recipe: Recipe) -> Tensor:
+    """Return the views of one chunk after all that follows the crop, in the order of the recipe; in place."""
     if recipe.brightness or recipe.contrast or recipe.saturation or recipe.hue:
         colour.jitter(views, plan.blends, plan.turns if recipe.hue else None, plan.edges)
     if len(plan.gray):
@@ -122,5 +146,4 @@ def _run(images: Tensor, plan: _Plan, recipe: Recipe, out: Tensor) -> None:
         blur.gaussian_blur(views, plan.blurred, plan.sigma, recipe.blur_sigma[1])
     if len(plan.solarized):
         colour.solarize(views, plan.solarized, recipe.solarize_threshold)
-    colour.normalise(views, recipe.mean, recipe.std)
-    torch.index_select(views, 0, plan.restore, out=out)
+    return colour.normalise(views, recipe.mean, recipe.std)

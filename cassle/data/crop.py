@@ -1,8 +1,11 @@
-"""Crop, resize and flip a batch as two small matrix products per image: Pillow's antialiased bicubic resize.
+"""Crop, resize and flip a batch: Pillow's antialiased bicubic resize, as two small matrix products per image.
 
 A resize is separable and linear: every output row (and column) is a weighted sum of input rows (columns). Crop and flip
 only choose other weights, so all three cost the same two products. Pillow rounds to 8 bits between its two passes;
 without that clamp the overshoots of the first pass survive and the result is off by up to 21 grey levels.
+
+The products are made for a device that works on a whole batch. Most of the weights are zero, the more the larger the
+images, so a CPU resizes large ones one by one, by torch's own function for bytes.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ import functools
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 TABLE_BYTES = 16 * 2**20  # up to 50 px at 50 px; beyond, computing the weights of the batch costs less than a table
+ONE_BY_ONE = 56  # side of views in pixels from which on a CPU is faster without the products (6 times at 224)
 FAR = 1e4  # a distance, in filter widths, at which the bicubic filter is surely zero
 
 
@@ -83,6 +88,8 @@ def crop_resize_flip(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> 
         flip: samples that are mirrored left to right, bool ``(B,)``.
         size: side of the output in pixels.
     """
+    if images.device.type == "cpu" and size >= ONE_BY_ONE:
+        return _one_by_one(images, boxes, flip, size)
     batch, channels, height, width = images.shape
     top, left, rows, columns = boxes.unbind(1)
     across = _weights(left, columns, width, size, flip)
@@ -95,3 +102,12 @@ def crop_resize_flip(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> 
         # One product per channel reads the weights in place; a product over (batch, channel) would copy them thrice.
         views[:, channel] = torch.bmm(down, lines[:, channel])
     return views.round_().clamp_(0, 255)
+
+
+def _one_by_one(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
+    views = images.new_empty(len(images), images.shape[1], size, size)
+    for row, ((top, left, height, width), mirrored) in enumerate(zip(boxes.tolist(), flip.tolist(), strict=True)):
+        crop = images[row : row + 1, :, top : top + height, left : left + width]
+        view = functional.interpolate(crop, size=(size, size), mode="bicubic", antialias=True)
+        views[row] = view.flip(3) if mirrored else view
+    return views.float()

@@ -1,215 +1,139 @@
-"""How image files lie in the folders of a benchmark: trees of class folders, annotation lists, domain lists."""
+"""Benchmarks whose class is the folder of an image: ImageNet and its parts, Tiny ImageNet, any ImageFolder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
 from pathlib import Path
 
-import torch
-
-from cassle.data.source import EXTENSIONS, ArraySource, FileSource
+from cassle.data.found import entries, folders_in
+from cassle.data.location import LayoutError, Location, Part, files_part
+from cassle.data.source import EXTENSIONS
 from cassle.errors import DataError
 
-#: DomainNet's domains in the order in which CaSSLe trains on them
-DOMAINS = ("real", "quickdraw", "painting", "sketch", "infograph", "clipart")
-
-
-@dataclass(frozen=True)
-class Location:
-    """Where a benchmark is looked for: the values of the flags of the same names.
-
-    ``fetch`` tells whether ``--download`` may be followed now; a dry run only looks.
-    """
-
-    data_dir: Path | None = None
-    train_dir: str = "train"
-    val_dir: str = "val"
-    download: bool = False
-    no_labels: bool = False
-    domains: bool = False
-    fetch: bool = True
-
-    def folder(self, part: str) -> Path:
-        """Return the folder of ``train`` or ``val``."""
-        return self.data_dir / (self.train_dir if part == "train" else self.val_dir)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part (train or val) of a benchmark: its source and the names of its classes and domains."""
-
-    source: ArraySource | FileSource
-    classes: list[str]
-    domains: tuple[str, ...] = ()
-
-    def of_domain(self, name: str) -> Part:
-        """Return the samples of one domain, as a part that has only this domain."""
-        chosen = (self.source.domains == self.domains.index(name)).nonzero().flatten()
-        targets, ids = self.source.targets[chosen], torch.zeros_like(chosen)
-        if isinstance(self.source, ArraySource):
-            source = ArraySource(self.source.pixels[chosen], targets, ids)
-        else:
-            source = FileSource([self.source.paths[i] for i in chosen.tolist()], targets, ids)
-        return Part(source, self.classes, (name,))
+SUFFIXES = tuple(EXTENSIONS)
+FLAT = "IMAGE.jpg        any names, also in folders; or all of it in train/\n"
 
 
 def read_folder(location: Location, part: str) -> Part | None:
-    """Read an ImageFolder tree ``train/CLASS/*.jpg``, ``val/CLASS/*.jpg``; or a flat folder without labels."""
-    root = location.data_dir
-    if not root.is_dir():
-        raise DataError(f"--data_dir {root}: no such folder.")
-    folder = location.folder(part)
+    """Read an ImageFolder tree ``train/CLASS/*.jpg``, ``val/CLASS/*.jpg``; or any folder of images without labels."""
     if location.no_labels:
         if part == "val":
             return None
-        folder = folder if folder.is_dir() else root
-        paths = _images_in(folder)
+        folder = location.folder(part)
+        folder = folder if folder.is_dir() else location.data_dir
+        paths = images_below(folder) if folder.is_dir() else []
         if not paths:
-            raise DataError(f"--data_dir {folder}: no images ({', '.join(sorted(EXTENSIONS))}) in this folder.")
-        return _files(paths, [-1] * len(paths), [])
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder}: no such folder. Expected {folder}/CLASS/IMAGE; found: {_content(root)}. "
-            f"Name the folder with {_flag(part)}, or use --no_labels for a flat folder of images."
-        )
-    classes = _subfolders(folder)
-    if not classes:
-        raise DataError(f"{folder}: no class folders in it; expected {folder}/CLASS/IMAGE (or use --no_labels).")
-    return _tree(folder, classes)
+            known = ", ".join(sorted(EXTENSIONS))
+            raise LayoutError(f"{folder}: no images ({known}) there.", "Check --data_dir.", expected=FLAT)
+        return files_part(paths, [-1] * len(paths), [])
+    fix = f"Name the folder with {_flag(part)}, or use --no_labels for images without classes."
+    return class_tree(*class_folders(location, part, fix))
 
 
 def read_imagenet(location: Location, part: str) -> Part:
     """Read ImageNet: ``train/WNID/*.JPEG`` and ``val/WNID/*.JPEG``."""
-    return _tree(*_wnids(location, part, "1000 folders like n01440764"))
+    return class_tree(*class_folders(location, part, _sorting(location, part)))
 
 
 def read_imagenet100(location: Location, part: str) -> Part:
     """Read the 100 classes of CMC's list, from a folder that holds only them or from a whole ImageNet."""
     from cassle.data.imagenet100 import CLASSES
 
-    folder, found = _wnids(location, part, "the 100 folders of the CMC list, from n01558993 to n13040303")
+    folder, found = class_folders(location, part, _sorting(location, part))
     missing = sorted(set(CLASSES) - set(found))
     if missing:
-        raise DataError(
+        raise LayoutError(
             f"{folder}: {len(missing)} of the 100 classes of ImageNet-100 (the CMC list) are missing: "
-            f"{', '.join(missing[:8])}. Give these folders, or use --dataset custom for another list of classes."
+            f"{', '.join(missing[:8])}{'…' * (len(missing) > 8)}.",
+            "Give these folders, or use --dataset custom for another list of classes.",
         )
-    return _tree(folder, list(CLASSES))
+    return class_tree(folder, list(CLASSES))
 
 
 def read_tinyimagenet(location: Location, part: str) -> Part:
-    """Read Tiny ImageNet as it is published: ``train/WNID/images/*.JPEG``, ``val/images``, ``val_annotations.txt``."""
-    train, classes = _wnids(location, "train", "200 folders like n01443537, with WNID/images/*.JPEG")
+    """Read Tiny ImageNet as it is published, or with its validation images sorted into folders like the others."""
+    train, classes = class_folders(location, "train", f"Name the folder with {_flag('train')}.")
     if part == "train":
-        return _tree(train, classes, "images")
+        return class_tree(train, classes)
     val = location.folder("val")
     annotations = val / "val_annotations.txt"
-    rows = [line.split("\t") for line in _lines(annotations, f"{val}/val_annotations.txt and {val}/images/*.JPEG")]
+    if not annotations.is_file():
+        if folders_in(val) == classes:
+            return class_tree(val, classes)
+        raise LayoutError(f"{annotations}: no such list.", f"Check --data_dir and {_flag('val')}.")
+    rows = [line.split("\t") for line in annotations.read_text(encoding="utf-8", errors="replace").splitlines() if line]
     ids = {wnid: label for label, wnid in enumerate(classes)}
-    odd = [row for row in rows if len(row) < 2 or row[1] not in ids]
-    if odd:
-        raise DataError(f"{annotations}: 'IMAGE<tab>WNID…' expected, with a WNID of {train}; found: {odd[0]}.")
-    return _files([val / "images" / row[0] for row in rows], [ids[row[1]] for row in rows], classes)
+    for number, row in enumerate(rows):
+        if len(row) < 2 or row[1] not in ids:
+            raise DataError(
+                f"{annotations}, line {number + 1}: 'IMAGE<tab>WNID…' expected, with a WNID of {train}; found: {row}."
+            )
+    paths = [os.path.join(val, "images", row[0]) for row in rows]
+    refuse_missing(paths, str(annotations))
+    return files_part(paths, [ids[row[1]] for row in rows], classes)
 
 
-def read_domainnet(location: Location, part: str) -> Part:
-    """Read DomainNet: lists ``DOMAIN_train.txt`` and ``DOMAIN_test.txt`` of lines ``DOMAIN/CLASS/IMAGE LABEL``."""
-    root = location.data_dir
-    train = [row for name in DOMAINS for row in _listed(root, name, "train")]
-    names = {label: Path(path).parent.name for path, label in reversed(train)}
-    classes = [names.get(label, f"class {label}") for label in range(max(names, default=-1) + 1)]
-    per_domain = [_listed(root, name, "train" if part == "train" else "test") for name in DOMAINS]
-    rows = [(root / path, label, domain) for domain, found in enumerate(per_domain) for path, label in found]
-    paths, targets, domains = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
-    if max(targets, default=0) >= len(classes):
-        raise DataError(f"{root}: class {max(targets)} is in the {part} lists but not in the train lists.")
-    return _files(paths, targets, classes, domains, DOMAINS)
-
-
-def _listed(root: Path, domain: str, kind: str) -> list[tuple[str, int]]:
-    """Return the paths, relative to ``root``, and labels in the list of a domain."""
-    file, found = root / f"{domain}_{kind}.txt", []
-    for line in _lines(file, f"{root}/DOMAIN_{kind}.txt for the domains {', '.join(DOMAINS)}, and their images"):
-        path, _, label = line.rpartition(" ")
-        if not path or not label.isdecimal():
-            raise DataError(f"{file}: 'DOMAIN/CLASS/IMAGE LABEL' expected; found: {line}.")
-        found.append((path, int(label)))
-    return found
-
-
-def _files(
-    paths: list[Path],
-    targets: list[int],
-    classes: list[str],
-    domains: Sequence[int] | None = None,
-    names: tuple[str, ...] = (),
-) -> Part:
-    labels = torch.tensor(targets, dtype=torch.int64)
-    ids = torch.zeros_like(labels) if domains is None else torch.tensor(domains, dtype=torch.int64)
-    return Part(FileSource(paths, labels, ids), classes, names)
-
-
-def _tree(folder: Path, classes: list[str], below: str = "") -> Part:
-    """Return the images of ``folder/CLASS/below``.
-
-    Raises:
-        DataError: classes without images.
-    """
-    paths, targets, empty = [], [], []
-    for label, name in enumerate(classes):
-        place = folder / name / below
-        members = _images_in(place) if place.is_dir() else []
-        paths += members
-        targets += [label] * len(members)
-        empty += [] if members else [str(Path(name) / below)]
-    if empty:
-        raise DataError(f"{folder}: class folders without images: {', '.join(empty[:8])}. Fill or remove them.")
-    return _files(paths, targets, classes)
-
-
-def _wnids(location: Location, part: str, expected: str) -> tuple[Path, list[str]]:
+def class_folders(location: Location, part: str, fix: str) -> tuple[Path, list[str]]:
     """Return the folder of a part and its class folders, sorted.
 
     Raises:
-        DataError: there are none.
+        LayoutError: there are none.
     """
     folder = location.folder(part)
-    classes = _subfolders(folder) if folder.is_dir() else []
+    if not location.data_dir.is_dir():
+        raise LayoutError(f"--data_dir {location.data_dir}: no such folder.", "Check --data_dir.")
+    if not folder.is_dir():
+        raise LayoutError(f"{folder}: no such folder.", fix)
+    classes, files = entries(folder)
     if not classes:
-        raise DataError(
-            f"{folder}: no class folders there. Expected {expected}; found: "
-            f"{_content(folder if folder.is_dir() else location.data_dir)}. Name the folder with {_flag(part)}, "
-            f"below --data_dir {location.data_dir}."
-        )
+        images = sum(name.lower().endswith(SUFFIXES) for name in files)
+        raise LayoutError(f"{folder}: {f'{images:,} images and ' if images else ''}no class folders in it.", fix)
     return folder, classes
 
 
-def _lines(file: Path, expected: str) -> list[str]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise DataError(
-            f"{file}: no such list. Expected {expected}; found: {_content(file.parent)}. Check --data_dir."
-        ) from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+def class_tree(folder: Path, classes: list[str]) -> Part:
+    """Return the images below ``folder/CLASS``, class by class.
+
+    Raises:
+        LayoutError: classes without images.
+    """
+    paths, targets, empty = [], [], []
+    for label, name in enumerate(classes):
+        members = images_below(folder / name)
+        paths += members
+        targets += [label] * len(members)
+        empty += [] if members else [name]
+    if empty:
+        shown = f"{', '.join(empty[:8])}{'…' * (len(empty) > 8)}"
+        raise LayoutError(f"{folder}: {len(empty)} class folders without images: {shown}.", "Fill or remove them.")
+    return files_part(paths, targets, classes)
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file())
+def images_below(folder: str | Path) -> list[str]:
+    """Return the image files of a folder by name, then those of the folders below, as torchvision's ImageFolder does.
+
+    Files and folders whose names begin with a dot are left out; below ``folder``, links to folders are not followed.
+    """
+    names, below = [], []
+    with os.scandir(folder) as found:  # it tells files from folders without another look at each
+        for entry in found:
+            if entry.name.startswith("."):
+                continue
+            if entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                names.append(entry.name)
+            elif entry.is_dir(follow_symlinks=False):
+                below.append(entry.name)
+    images = [os.path.join(folder, name) for name in sorted(names)]
+    for name in sorted(below):
+        images += images_below(os.path.join(folder, name))
+    return images
 
 
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.is_dir())
-
-
-def _content(folder: Path) -> str:
-    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else ["no such folder"]
-    return ", ".join([*names[:8], *(["…"] if len(names) > 8 else [])]) or "nothing"
-
-
-def _flag(part: str) -> str:
-    return "--train_dir" if part == "train" else "--val_dir"
+def refuse_missing(paths: list[str], source: str, fix: str = "Check --data_dir.", expected: str | None = None) -> None:
+    """Raise LayoutError unless files that a list names are there: the first, every thousandth and the last."""
+    for number in dict.fromkeys([*range(0, len(paths), 1000), len(paths) - 1] if paths else []):
+        if not os.path.isfile(paths[number]):
+            raise LayoutError(f"{source}: names {paths[number]}, which is not there.", fix, expected=expected)
 
 
 def read_stream(location: Location, part: str) -> Part | None:
@@ -218,4 +142,24 @@ def read_stream(location: Location, part: str) -> Part | None:
     Raises:
         DataError: always.
     """
-    raise DataError("--dataset video, frames and list are streams: they have no training and validation part.")
+    raise DataError(
+        "--dataset video, frames, list and iterator are streams: they have no training and validation part. For tasks "
+        "from a list give --dataset custom --train_list FILE --val_list FILE."
+    )
+
+
+def _sorting(location: Location, part: str) -> str:
+    """Return how to make ImageNet's class folders out of its archives."""
+    folder, root = location.folder(part), location.data_dir
+    names = entries(folder)[1] if folder.is_dir() else []
+    if not any(name.lower().endswith((*SUFFIXES, ".tar")) for name in names):
+        return f"Name the folder with {_flag(part)}, below --data_dir {root}."
+    return (
+        f"These are the files of ILSVRC2012_img_{part}.tar as they lie in it. To sort them into {folder}/WNID, remove "
+        f"{folder}, put the tar and ILSVRC2012_devkit_t12.tar.gz into {root}, and let torchvision unpack them: "
+        f"python -c \"from torchvision.datasets import ImageNet; ImageNet('{root}', '{part}')\""
+    )
+
+
+def _flag(part: str) -> str:
+    return "--train_dir" if part == "train" else "--val_dir"

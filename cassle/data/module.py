@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from cassle.checks import Count, Seed, out_of_range
+from cassle.checks import Count, Seed, Share, Whole, out_of_range
 from cassle.data import BENCHMARKS
 from cassle.data.benchmarks import Benchmark, Location, Part
-from cassle.data.source import Images
+from cassle.data.engines import Engine, choose
+from cassle.data.paths import take
+from cassle.data.pixels import FilePixels, content_of
+from cassle.data.room import room_for
+from cassle.data.scan import readable
+from cassle.data.source import ArraySource, FileSource, Images, refuse_damage
 from cassle.data.splits import CLASS_SEED, Split, class_order, split_by_class, split_by_data, split_by_domain
+from cassle.data.task_images import TaskImages
 from cassle.errors import ConfigError, DataError
 
 EMPTY = torch.empty(0, dtype=torch.int64)
-
-
-@dataclass(frozen=True)
-class TaskImages:
-    """A loaded data set.
-
-    Attributes:
-        train: pixels and labels of the training set.
-        val: likewise of the validation set; None where there is none.
-        split: which samples belong to which task.
-        classes: names of the classes; empty without labels.
-        manifest: the split and the content of the data as plain data, with hashes.
-    """
-
-    train: Images
-    val: Images | None
-    split: Split
-    classes: list[str]
-    manifest: dict
-
-    @property
-    def skipped(self) -> list[str]:
-        """Images that did not decode."""
-        return self.train.skipped + (self.val.skipped if self.val else [])
-
-    def to(self, device: torch.device) -> TaskImages:
-        """Return the data set with its pixels and targets on ``device``."""
-        train = replace(self.train, pixels=self.train.pixels.to(device), targets=self.train.targets.to(device))
-        return replace(self, train=train)
 
 
 class TaskData:
@@ -68,27 +44,45 @@ class TaskData:
         num_tasks: Count = 5,
         split_strategy: Literal["class", "data", "domain"] = "class",
         split_seed: Seed | None = None,
+        train_list: Path | None = None,
+        val_list: Path | None = None,
+        held_out: Share = 0.0,
         storage_size: Count | None = None,
-        num_workers: Count = 4,
+        engine: Literal["auto", "resident", "workers", "dali"] = "auto",
+        dali_device: Literal["gpu", "cpu"] = "gpu",
+        num_workers: Whole = 4,
+        verified_dir: Path | None = None,
     ) -> None:
         """Describe the data.
 
         Args:
             dataset: name of the benchmark: digits, cifar10, cifar100, stl10, tinyimagenet, imagenet, imagenet100,
-                domainnet, or custom.
+                domainnet, core50, core50_categories, or custom; as streams video, frames, list. Whole images are
+                evaluated; of imagenet, imagenet100, domainnet and custom the centre, 224 of 256 pixels.
             data_dir: folder of the data set.
             train_dir: training folder below data_dir (trees of class folders).
             val_dir: validation folder below data_dir (trees of class folders).
             download: fetch the data set into data_dir if it is not there (cifar10, cifar100, stl10).
-            no_labels: the images lie flat in one folder, without labels (custom).
-            domain: use the images of this domain only (domainnet, digits).
+            no_labels: the images lie in data_dir without classes (custom).
+            domain: use the images of this domain only (domainnet, digits, core50).
             image_mean: mean per channel of images in [0, 1] (--mean is the same flag); default: the benchmark's.
             image_std: standard deviation per channel, likewise (--std is the same flag).
             num_tasks: number of tasks.
             split_strategy: class = new classes, data = random parts, domain = new domains in every task.
             split_seed: seed of the order of classes (default 5) or of the random parts (default 42).
-            storage_size: side in pixels at which images are kept in memory; default: 8/7 of --size, never magnified.
-            num_workers: threads that decode image files.
+            train_list: list of the training images, PATH or PATH LABEL a line, relative to data_dir; or a .npy array of
+                paths (custom).
+            val_list: list of the validation images, PATH LABEL a line (custom).
+            held_out: of CORe50 by domain, share of every clip, its last frames, that is not trained on and validates
+                its session; 0 = the published test sessions validate every task.
+            storage_size: side in pixels at which images are kept in memory; default: 8/7 of --size, or the typical
+                shorter side if that is smaller.
+            engine: who makes the views: resident = the data set lies in memory, on the GPU if there is one; workers =
+                processes that decode image files; dali = NVIDIA DALI (--dali is the same); auto = resident if the data
+                fits, else dali if it is installed and there is a GPU, else workers.
+            dali_device: where DALI decodes.
+            num_workers: processes of the engine workers, and threads that decode image files elsewhere.
+            verified_dir: folder of the lists of python -m cassle verify DIR --out; default: data_dir.
 
         Raises:
             ConfigError: a value is out of range, or two settings contradict each other.
@@ -98,18 +92,11 @@ class TaskData:
         statistics = {"mean": image_mean, "std": image_std}
         self.benchmark = replace(self.benchmark, **{name: tuple(value) for name, value in statistics.items() if value})
         problems = [*out_of_range(TaskData, locals()).values()]
-        if self.benchmark.needs_data_dir and data_dir is None:
-            problems.append(f"--dataset {dataset}: needs --data_dir, the folder that holds it.")
-        if no_labels and dataset != "custom":
-            problems.append(f"--no_labels: is for --dataset custom; {dataset} has labels.")
-        if no_labels and split_strategy == "class":
-            problems.append("--split_strategy class: needs labels; with --no_labels use --split_strategy data.")
-        if split_strategy == "class" and not self.benchmark.labelled:
-            problems.append(
-                f"--split_strategy class: most training images of {dataset} have no label; use --split_strategy data."
-            )
-        if download and not self.benchmark.downloads:
-            problems.append(f"--download: there is no download of {dataset}; leave the flag out.")
+        self.location = Location(
+            data_dir, train_dir, val_dir, download, no_labels, domain is not None or split_strategy == "domain",
+            train_list=train_list, val_list=val_list, held_out=held_out,
+        )  # fmt: skip
+        problems += self.benchmark.problems_with(self.dataset, self.location, split_strategy)
         if domain is not None and domain not in self.benchmark.domains:
             known = ", ".join(self.benchmark.domains)
             problems.append(f"--domain {domain}: " + (f"must be one of {known}." if known else f"{dataset} has none."))
@@ -117,11 +104,10 @@ class TaskData:
             problems += self._task_problems(num_tasks, split_strategy, [domain] if domain else self.benchmark.domains)
         if problems:
             raise ConfigError(problems)
-        by_domain = domain is not None or split_strategy == "domain"
-        self.location = Location(data_dir, train_dir, val_dir, download, no_labels, by_domain)
         self.domain = domain
         self.num_tasks, self.split_strategy, self.split_seed = num_tasks, split_strategy, split_seed
         self.storage_size, self.num_workers = storage_size, num_workers
+        self.engine, self.dali_device, self.verified_dir = engine, dali_device, verified_dir
         self._parts: tuple[Part, Part | None] | None = None
 
     def _task_problems(self, num_tasks: int, strategy: str, domains: Sequence[str]) -> list[str]:
@@ -136,6 +122,17 @@ class TaskData:
         return []
 
     @property
+    def shares_val(self) -> bool:
+        """Whether all tasks have the same validation samples."""
+        by_domain = self.split_strategy == "domain" and self.num_tasks > 1
+        return by_domain and self.benchmark.shares_val and not self.location.held_out
+
+    @property
+    def knows_domains(self) -> bool:
+        """Whether every task is a domain, which has validation samples of its own."""
+        return self.split_strategy == "domain" and self.num_tasks > 1 and not self.shares_val
+
+    @property
     def class_seed(self) -> int:
         """Seed of the order of classes."""
         return CLASS_SEED if self.split_seed is None else self.split_seed
@@ -148,24 +145,24 @@ class TaskData:
         """Return the index of the training and validation parts; pixels of files are not read.
 
         Raises:
+            ConfigError: ``verified_dir`` does not exist.
             DataError: folders or files are missing.
         """
         if self._parts is None:
-            train, val = (self._read(part) for part in ("train", "val"))
-            if val is not None and val.classes != train.classes:
-                odd = sorted(set(val.classes) ^ set(train.classes))
-                raise DataError(f"Class folders differ between train and val: {', '.join(odd[:8])}. Make them equal.")
+            if self.verified_dir is not None and not self.verified_dir.is_dir():
+                make = f"python -m cassle verify {self.location.data_dir} --out {self.verified_dir}"
+                raise ConfigError(f"--verified_dir {self.verified_dir}: no such folder; correct it, or make it: {make}")
+            train, val = self.benchmark.parts(self.dataset, self.location)
+            if self.split_strategy == "class" and not (train.source.targets >= 0).all():
+                unlabelled = int((train.source.targets < 0).sum())
+                raise DataError(
+                    f"--split_strategy class: {unlabelled:,} of {len(train.source.targets):,} training images of "
+                    f"--dataset {self.dataset} have no label; use --split_strategy data."
+                )
+            if self.domain is not None:
+                train, val = train.of_domain(self.domain), val.of_domain(self.domain)
             self._parts = train, val
         return self._parts
-
-    def _read(self, part: str) -> Part | None:
-        found, expected = self.benchmark.read(self.location, part), self.benchmark.num_classes
-        if expected and len(found.classes) != expected:
-            raise DataError(
-                f"--dataset {self.dataset}: {len(found.classes)} classes in {self.location.data_dir}, {expected} "
-                "expected. Complete the data, or give what you have to --dataset custom."
-            )
-        return found if self.domain is None else found.of_domain(self.domain)
 
     def split(self, train: Images | None = None, val: Images | None = None) -> Split:
         """Return the split of the indexed samples, or of the loaded ones, from which damaged images are gone."""
@@ -188,47 +185,66 @@ class TaskData:
         samples = sum(len(part.source.targets) for part in self.parts() if part)
         return samples * 3 * self.storage_side(size) ** 2
 
-    def check_memory(self, size: int, available: int) -> None:
-        """Refuse a data set that does not fit.
+    @property
+    def in_files(self) -> bool:
+        """Whether the images lie in files, which can be read when they are needed."""
+        return isinstance(self.parts()[0].source, FileSource)
+
+    def choose_engine(self, size: int, device: torch.device, processes: int = 1, *, stream: bool = False) -> Engine:
+        """Return the engine for views of side ``size`` and a training on ``device``, in each process of a machine.
 
         Raises:
-            DataError: names the size needed, the memory there is, and the flag to change.
+            ConfigError: the engine that was asked for cannot be had.
+            DataError: the data must lie in memory and does not fit; or it is missing.
         """
-        needed, side = self.num_bytes(size), self.storage_side(size)
-        if needed > 0.9 * available:  # the rest of the run wants some memory too
-            fits = int(side * (0.9 * available / needed) ** 0.5)
-            raise DataError(
-                f"--dataset {self.dataset}: {needed / 1e9:.3g} GB of pixels at --storage_size {side} do not fit in the "
-                f"{available / 1e9:.3g} GB that are free; use --storage_size {fits} or less, or a machine with more."
-            )
+        return choose(self, size, device, room_for(device, processes), stream=stream)
 
-    def load(self, size: int, device: torch.device | None = None) -> TaskImages:
-        """Decode the pixels for views of side ``size`` and cut them into tasks.
+    def load(
+        self,
+        size: int,
+        device: torch.device | None = None,
+        *,
+        engine: Engine | None = None,
+        say: Callable[[str], object] = print,
+    ) -> TaskImages:
+        """Decode the pixels for views of side ``size``, or prepare to, and cut them into tasks.
+
+        Args:
+            size: side of the largest view.
+            device: where the training runs; default: the CPU.
+            engine: who makes the views; default: what :meth:`choose_engine` says.
+            say: takes lines for people.
 
         Raises:
-            DataError: the data is missing, damaged, or larger than the memory of this machine or of ``device``.
+            ConfigError: the engine that was asked for cannot be had.
+            DataError: the data is missing, damaged, or must lie in memory and does not fit.
         """
-        first, second = self.parts()
-        self.check_memory(size, available_memory())
-        if device is not None and device.type == "cuda":
-            self.check_memory(size, torch.cuda.mem_get_info(device)[0])
-        side = self.storage_side(size)
-        train = first.source.load(side, self.num_workers)
-        val = second.source.load(side, self.num_workers) if second else None
+        device = device or torch.device("cpu")
+        engine, (first, second) = engine or self.choose_engine(size, device), self.parts()
+        train, val = (part and self._images(part, engine, size, device, say) for part in (first, second))
         split = self.split(train, val)
         digest = hashlib.sha256()
         for images in (train, *([val] if val else [])):
-            digest.update(images.pixels.numpy())
+            for chunk in content_of(images.pixels):
+                digest.update(chunk)
             digest.update(images.targets.numpy())
-        manifest = {"dataset": self.dataset, **split.manifest(first.classes), "content_sha256": digest.hexdigest()}
-        return TaskImages(train, val, split, first.classes, manifest)
+        manifest = {"dataset": self.dataset, "engine": engine.name, **split.manifest(first.classes)}
+        whole = {**manifest, "content_sha256": digest.hexdigest()}
+        return TaskImages(train, val, split, first.classes, whole, engine, self.benchmark.eval_border)
 
+    def _images(
+        self, part: Part, engine: Engine, size: int, device: torch.device, say: Callable[[str], object]
+    ) -> Images:
+        """Return a part: decoded, or to be decoded when it is needed; without the files that the engine does not read.
 
-def available_memory() -> int:
-    """Return the bytes of main memory that a new allocation can take."""
-    try:
-        with open("/proc/meminfo") as file:
-            rows = dict(line.split(":") for line in file)
-        return int(rows["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):  # not Linux
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        The resident engine decodes every file now, and goes by that alone: lists that appear change nothing for it.
+        """
+        source, side, workers = part.source, self.storage_side(size), max(self.num_workers, 1)
+        if isinstance(source, ArraySource) or engine.name == "resident":
+            return source.load(side, workers)
+        folder, dali = self.location.data_dir, engine.name == "dali"
+        checked = readable(folder, source.paths, lists=self.verified_dir, num_workers=workers, dali=dali, say=say)
+        refuse_damage(checked.quarantined, len(source.paths))
+        paths, good = take(source.paths, checked.good), torch.as_tensor(checked.good, dtype=torch.int64)
+        pixels = FilePixels(paths, side, workers, device)
+        return Images(pixels, source.targets[good], source.domains[good], checked.quarantined, list(checked.foreign))

@@ -71,14 +71,19 @@ class ResidentLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the rest of the current epoch, or the next epoch when the current one is through."""
-        epoch = self.step // len(self)
-        order = torch.randperm(len(self.members), generator=generator(self.seed, "order", self.task, epoch))
-        order = self.members[order]
-        while self.step < (epoch + 1) * len(self):
+        for index in self.rest_of_epoch():
             step = self.step
             self.step += 1  # before the yield: a state saved while the batch is being trained on continues after it
-            start = (step % len(self) * self.world_size + self.rank) * self.batch_size
-            yield self._make(step, order[start : start + self.batch_size])
+            yield self._make(step, index)
+
+    def rest_of_epoch(self) -> Iterator[Tensor]:
+        """Yield the positions of the batches to come in the current epoch, or of the next when that is through."""
+        epoch, first = divmod(self.step, len(self))
+        order = torch.randperm(len(self.members), generator=generator(self.seed, "order", self.task, epoch))
+        order = self.members[order]
+        for batch in range(first, len(self)):
+            start = (batch * self.world_size + self.rank) * self.batch_size
+            yield order[start : start + self.batch_size]
 
     def _make(self, step: int, index: Tensor) -> Batch:
         index = index.to(self.pixels.device, non_blocking=True)
@@ -102,6 +107,9 @@ class ResidentLoader:
     def ahead(self) -> Iterator[Batch]:
         """Yield nothing: a task has no warm-up of a memory."""
         return iter(())
+
+    def close(self) -> None:
+        """Let go of what works ahead; the task is over."""
 
     def state_dict(self) -> dict[str, int]:
         """Return the position."""

@@ -13,10 +13,12 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from cassle.data.inspection import too_deep
 from cassle.errors import DataError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
 MAX_DAMAGED = 0.01  # share of undecodable images above which a data set is refused
+CHUNK = 256  # images that are moved at a time
 BORDER = 8 / 7  # stored side over training side of large images: the usual 256 for 224
 UNDECODABLE = (
     OSError,
@@ -36,12 +38,14 @@ class Images:
         targets: class ids (n,), int64; -1 without a label.
         domains: domain ids (n,), int64; zeros without domains.
         skipped: images that did not decode, as "path: reason".
+        left_out: images that decode, but are of a kind that the engine does not read.
     """
 
     pixels: Tensor
     targets: Tensor
     domains: Tensor
     skipped: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,10 @@ class FileSource:
     domains: Tensor
 
     def side(self, size: int) -> int:
-        """Return the side at which to store images that are trained at ``size``: 8/7 of it, but never magnified.
+        """Return the side at which to store images trained at ``size``: 8/7 of it, or the typical shorter side.
 
-        The typical shorter side is the median over up to 64 files, evenly spread.
+        It is the smaller of the two, for all images. The typical shorter side is the median over up to 64 files, evenly
+        spread; a file below it is magnified to it when it is stored.
         """
         step = max(len(self.paths) // 64, 1)
         shorter = []
@@ -94,16 +99,34 @@ class FileSource:
         with ThreadPoolExecutor(max(workers, 1)) as pool:
             reasons = list(pool.map(lambda i: decode(self.paths[i], pixels[i], side), range(len(self.paths))))
         skipped = [f"{path}: {reason}" for path, reason in zip(self.paths, reasons, strict=True) if reason]
-        if len(skipped) > MAX_DAMAGED * len(self.paths):
-            first = "\n  ".join(skipped[:5])
-            raise DataError(
-                f"{len(skipped)} of {len(self.paths)} images do not decode, more than {MAX_DAMAGED:.0%}:\n  {first}\n"
-                "Repair or remove them, or check --data_dir."
-            )
+        refuse_damage(skipped, len(self.paths))
         if not skipped:
             return Images(pixels, self.targets, self.domains)
-        good = torch.tensor([not reason for reason in reasons])
-        return Images(pixels[good], self.targets[good], self.domains[good], skipped)
+        good = torch.tensor([not reason for reason in reasons]).nonzero().flatten()
+        return Images(moved_up(pixels, good), self.targets[good], self.domains[good], skipped)
+
+
+def refuse_damage(skipped: Sequence[str], number: int) -> None:
+    """Refuse a data set of ``number`` images of which too many do not decode, named as "path: reason".
+
+    Raises:
+        DataError: more than 1 % of them.
+    """
+    if len(skipped) > MAX_DAMAGED * number:
+        first = "\n  ".join(skipped[:5])
+        raise DataError(
+            f"{len(skipped)} of {number} images do not decode, more than {MAX_DAMAGED:.0%}:\n  {first}\n"
+            "Repair or remove them, or check --data_dir."
+        )
+
+
+def moved_up(pixels: Tensor, good: Tensor) -> Tensor:
+    """Return the rows at ``good`` (ascending), moved to the front of ``pixels`` itself: a copy might not fit."""
+    for start in range(0, len(good), CHUNK):
+        rows = good[start : start + CHUNK]  # none lies before its new place, nor do any later ones
+        if rows[-1] != start + len(rows) - 1:
+            pixels[start : start + len(rows)] = pixels[rows]
+    return pixels[: len(good)]
 
 
 def decode(path: str | Path, out: Tensor, side: int) -> str:
@@ -128,12 +151,24 @@ def squared(image: Image.Image, side: int) -> Tensor:
 
 
 def _stored(size: tuple[int, int], side: int) -> tuple[int, int]:
-    scale = side / min(size)
-    return max(side, round(size[0] * scale)), max(side, round(size[1] * scale))
+    shorter = min(size)
+    return side * size[0] // shorter, side * size[1] // shorter  # rounded down, as torchvision's Resize does
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """Return an image in RGB; one with more than 8 bits of gray would become white, and is refused.
+
+    Raises:
+        ValueError: it has them.
+        OSError: or another of ``UNDECODABLE``: a file that was opened but not read, and does not decode.
+    """
+    if reason := too_deep(image):
+        raise ValueError(reason)
+    return image.convert("RGB")
 
 
 def _cut(image: Image.Image, stored: tuple[int, int], side: int) -> Tensor:
-    image = image.convert("RGB").resize(stored, Image.Resampling.BICUBIC)
-    left, top = (stored[0] - side) // 2, (stored[1] - side) // 2
+    image = rgb(image).resize(stored, Image.Resampling.BICUBIC)
+    left, top = round((stored[0] - side) / 2), round((stored[1] - side) / 2)  # as its CenterCrop
     image = image.crop((left, top, left + side, top + side))
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)

@@ -14,6 +14,7 @@ from cassle.errors import ConfigError
 
 CLASS_SEED = 5  # CaSSLe's published class order
 DATA_SEED = 42  # CaSSLe's published random split
+SHARED = -1  # domain of a validation sample that belongs to every task
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,33 @@ class Split:
         """Number of tasks."""
         return len(self.train)
 
+    @property
+    def shares_val(self) -> bool:
+        """Whether all tasks have one and the same validation set, as CORe50 by domain."""
+        first = self.val[0]
+        return self.num_tasks > 1 and len(first) > 0 and all(torch.equal(first, other) for other in self.val[1:])
+
+    @property
+    def knows_domains(self) -> bool:
+        """Whether every task has a domain of its own in both parts, so that there can be a probe for each."""
+        return self.strategy == "domain" and self.num_val_tasks > 1
+
+    @property
+    def num_val_tasks(self) -> int:
+        """Number of parts of the validation set: one if all tasks share it, else one per task."""
+        return 1 if self.shares_val else self.num_tasks
+
+    def per_task(self, accuracies: list[float]) -> list[float]:
+        """Return one accuracy per task from those on the parts of the validation set."""
+        return accuracies * (self.num_tasks // self.num_val_tasks)
+
     def val_tasks(self, num_samples: int) -> Tensor:
-        """Return the task of every validation sample, (num_samples,), int64; -1 for samples of no task."""
+        """Return the part of every validation sample, (num_samples,), int64: its task, or 0 if all tasks share them.
+
+        It is -1 for samples of no task.
+        """
+        if self.shares_val:
+            return torch.zeros(num_samples, dtype=torch.int64)
         tasks = torch.full((num_samples,), -1)
         for task, index in enumerate(self.val):
             tasks[index] = task
@@ -117,12 +143,14 @@ def split_by_data(num_train: int, num_val: int, num_tasks: int, seed: int | None
 def split_by_domain(train: Tensor, val: Tensor, domains: Sequence[str], num_tasks: int) -> Split:
     """Cut by domain, in the benchmark's order: ``train`` and ``val`` are domain ids (samples,).
 
+    Validation samples whose domain is ``SHARED`` belong to every task.
+
     Raises:
         ConfigError: the benchmark has no domains, or another number of them.
     """
     if num_tasks != len(domains):
-        have = f"has the {len(domains)} domains {', '.join(domains)}" if domains else "has no domains"
+        have = f"has {len(domains)} domain(s), {', '.join(domains)}" if domains else "has no domains"
         fix = f"use --num_tasks {len(domains)}" if domains else "use --split_strategy class or data"
         raise ConfigError(f"--split_strategy domain with --num_tasks {num_tasks}: this data set {have}; {fix}.")
-    parts = [tuple(_members(labels, [d]) for d in range(num_tasks)) for labels in (train, val)]
-    return Split("domain", None, *parts, tuple(domains))
+    own = tuple(_members(train, [d]) for d in range(num_tasks))
+    return Split("domain", None, own, tuple(_members(val, [d, SHARED]) for d in range(num_tasks)), tuple(domains))

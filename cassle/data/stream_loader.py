@@ -11,6 +11,7 @@ from torch import Tensor
 from cassle.data.batch import Batch
 from cassle.data.read_ahead import OVER, ReadAhead
 from cassle.data.recipe import Recipe
+from cassle.data.stream_state import dealt_anew
 from cassle.data.streams import Chunk, Stream
 from cassle.data.views import ViewMaker
 from cassle.errors import DataError
@@ -239,9 +240,10 @@ class StreamLoader:
         return {"step": self.step, "processes": of_all(own)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue at a saved position."""
-        own = state["processes"][self.rank]
-        self.step, self.skipped, self.num_skipped = state["step"], own["skipped"], own["num_skipped"]
+        """Continue at a saved position; what another number of processes held is dealt anew."""
+        self.step, held = state["step"], state["processes"]
+        own = held[self.rank] if len(held) == self.world_size else dealt_anew(held, self)
+        self.skipped, self.num_skipped = own["skipped"], own["num_skipped"]
         self._chunk, self._spare = None if own["chunk"] is None else Chunk(**own["chunk"]), own["spare"]
         if self._chunk is not None:  # its losses are counted when it is taken up
             self.num_skipped -= self.batch_size - len(self._chunk.positions)

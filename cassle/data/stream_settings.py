@@ -143,7 +143,7 @@ class StreamData:
         if images is not None:
             targets = images.train.targets
             order = self.order(targets, images.split.train, seed)
-            return ArrayStream(images.train.pixels, targets, order, images.classes)
+            return ArrayStream(images.train.pixels.to("cpu"), targets, order, images.classes)
         side, workers = data.storage_size or size, data.num_workers
         order: Callable[[int], Order] = partial(in_order, epochs=self.epochs)
         if self.stream == "iid":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from cassle.data.augment import make_view
@@ -34,9 +35,13 @@ class ViewMaker:
         height, width = images.shape[-2:]
         views = []
         for view, recipe in enumerate(self.recipes):
-            draws = generator(self.seed, purpose, self.task, step, view, rank)
+            draws = self.draws(purpose, step, view, rank)
             views.append(make_view(images, draw(recipe, len(images), height, width, draws), recipe))
         return views
+
+    def draws(self, purpose: str, *coordinates: int) -> torch.Generator:
+        """Return the generator of one view: a function of (seed, purpose, task, coordinates)."""
+        return generator(self.seed, purpose, self.task, *coordinates)
 
     def centre(self, images: Tensor) -> Tensor:
         """Return the evaluation view (batch, 3, size, size) of images (batch, 3, h, w), uint8."""

@@ -20,7 +20,8 @@ from cassle.atomic import atomic_write_text
 from cassle.data.batch import Batch
 from cassle.data.resident import ResidentLoader
 from cassle.engine.interruption import Interruption
-from cassle.processes import any_of_us, summed
+from cassle.losses.distributed import number_of_processes
+from cassle.processes import any_of_us, carried_on, summed
 from cassle.randomness import key
 
 ASK_EVERY = 20  #: steps between the moments at which several processes agree on saving
@@ -183,13 +184,13 @@ class MetricsTable(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return the rows, and the sums of the running epoch over all processes."""
         sums = None if self._sums is None else summed(self._sums)
-        return {"rows": self.rows, "names": self._names, "sums": sums}
+        return {"rows": self.rows, "names": self._names, "sums": sums, "processes": number_of_processes()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue a saved table; the sums of all processes are carried on by the first."""
         self.rows, self._names, self._sums = state["rows"], state["names"], state["sums"]
-        if self._sums is not None and not self.first:
-            self._sums = torch.zeros_like(self._sums)
+        if self._sums is not None:
+            self._sums = carried_on(self._sums, state.get("processes"), first=self.first)
 
 
 def epoch_line(row: dict[str, float], *, num_tasks: int, max_epochs: int) -> str:

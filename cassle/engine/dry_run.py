@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 import yaml
@@ -12,6 +13,7 @@ import yaml
 from cassle.data.batch import Batch
 from cassle.data.splits import class_order
 from cassle.engine.plan import Plan
+from cassle.engine.results import batch_line
 from cassle.engine.trainer import quiet
 from cassle.errors import CassleError
 from cassle.methods.base import SSLMethod
@@ -37,6 +39,7 @@ def describe(plan: Plan, *, warnings: Sequence[str] = (), say: Callable[[str], o
     backbone = sum(p.numel() for p in model.backbone.parameters())
     say("\n# Model")
     say(f"{plan.backbone}: {backbone / 1e6:.2f} M parameters; {plan.method}: {parameters / 1e6:.2f} M to train")
+    say(batch_line(plan))
     _estimate(plan, model, counts, say)
     found = [*warnings, *plan.missing_here()]
     if found:
@@ -65,6 +68,9 @@ def _tasks(plan: Plan, say: Callable[[str], object]) -> list[int] | None:
     for task, count in enumerate(counts):
         steps = math.ceil(count // size / training.accumulate) * training.max_epochs
         say(f"task {task}: {count} images, {steps} steps of {training.images_per_step}; {contents[task]}")
+    if not training.machine_problems():
+        with suppress(CassleError):  # a warning tells why there is none
+            say(plan.choose_engine().line)
     return counts
 
 

@@ -117,9 +117,10 @@ def evaluate_tasks(
         for probe, row in rows.items():
             matrix[probe].append(row)
     split = images.split
-    protocol = {**evaluation.describe(classifier="classifier" in random), "split_strategy": split.strategy}
+    how = {"domain_aware": split.knows_domains, "shared_val": split.shares_val}
+    protocol = {**evaluation.describe(classifier="classifier" in random, **how), "split_strategy": split.strategy}
     results = report.assemble(matrix, random, protocol, split.num_tasks)
     for probe, numbers in results["probes"].items():
         found = {words.split(":")[0]: numbers[name] for name, words in report.SUMMARY.items()}
-        say(f"{probe:16} " + "  ".join(f"{n} {100 * v:.1f} %" for n, v in found.items() if v is not None))
+        say(f"{probe:19} " + "  ".join(f"{n} {100 * v:.1f} %" for n, v in found.items() if v is not None))
     return results

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from cassle.atomic import atomic_write_text
+from cassle.data.engines import Engine
 from cassle.data.iterators import Source
 from cassle.data.module import TaskImages
 from cassle.engine import handoff
 from cassle.engine.callbacks import epoch_line, on_a_terminal
 from cassle.engine.checkpoint import digest
 from cassle.engine.folder import ExperimentFolder
+from cassle.engine.group import leaving_quietly
 from cassle.engine.handoff import Handoff
 from cassle.engine.interruption import Interruption
 from cassle.engine.ledger import Ledger, Rows, TaskRecord
+from cassle.engine.missing import batch_problems
 from cassle.engine.plan import Plan
-from cassle.engine.results import results_of
+from cassle.engine.reshard import deal_anew
+from cassle.engine.results import batch_line, batch_of, results_of
 from cassle.engine.task import fresh_model, train_task
 from cassle.engine.trainer import quiet
 from cassle.engine.wandb_run import WandBRun
 from cassle.errors import CheckpointError, ConfigError
 from cassle.evaluation import report
 from cassle.evaluation.encoder import accuracy_rows
+from cassle.memory.dealt import own_state
 from cassle.methods.base import SSLMethod
 from cassle.nn.state import load_strictly
+from cassle.processes import from_first, launched
+
+SHOWN = 5  # files that are named of each kind that is left out
 
 
 class Experiment:
@@ -70,37 +77,41 @@ class Experiment:
         if problems:
             raise ConfigError(problems)
         if not self.writes:
-            with Interruption() as interruption:
-                return self._chain(interruption, Ledger(self.folder.path / "ledger.json", self.plan.data.num_tasks))
+            with leaving_quietly(), Interruption() as interruption:
+                return self._chain(interruption, None)
         if self.plan.run.overwrite:
             with self.folder.locked():
                 moved = self.folder.move_aside()
             if moved:
                 self.say(f"The previous experiment is now in {moved}.")
         with self.folder.locked(), Interruption() as interruption:
-            continues = self.folder.claim(self.plan.config())
+            resharding = self.plan.run.reshard
+            continues = self.folder.claim(self.plan.config(), resharding=resharding)
             ledger = Ledger(self.folder.path / "ledger.json", self.plan.data.num_tasks)
             done = sum(record.status == "done" for record in ledger.tasks)
             news = f": continues, {done} {self.parts} done" if continues else ""
             news = ": finished before; its results" if done == len(ledger.tasks) else news
             self.say(f"Experiment {self.folder.path}{news}")
-            for note in self.plan.notes():
-                self.say(note)
+            if continues and resharding and (line := deal_anew(self.folder, ledger, self.plan.config())):
+                self.say(line)
+            for line in (batch_line(self.plan), *self.plan.notes()):
+                self.say(line)
             return self._chain(interruption, ledger)
 
     # The chain of tasks ---------------------------------------------------------------------------------------------
 
-    def _chain(self, interruption: Interruption, ledger: Ledger) -> dict[str, Any]:
+    def _chain(self, interruption: Interruption, ledger: Ledger | None) -> dict[str, Any]:
+        ledger = self._meet(ledger)
         if all(record.status == "done" for record in ledger.tasks):
             return self._close(ledger, None)
         images = self._load_images()
         self._divide(ledger)
         model = self._fresh(images).to(self.plan.training.device)
         run = self._start_wandb(ledger)
-        if self.writes and self._evaluates(images) and ledger.random is None:
+        if self._evaluates(images) and ledger.random is None:
             self.say("Evaluating the random encoder.")
             ledger.random = self._evaluate(model, images)
-            ledger.save()
+            self._save(ledger)
         if self.plan.run.task_idx > 0:
             self._take_over(ledger, model, images)
         images = images.to(self.plan.training.device)
@@ -109,12 +120,28 @@ class Experiment:
             record = ledger.tasks[task]
             if record.status == "pending":
                 model = self._train(task, ledger, images, interruption, run)
-            elif record.status == "trained" and self.writes:  # its evaluation was interrupted
+            elif record.status == "trained":  # its evaluation was interrupted
                 model = self._restored(record, images)
-            if record.status != "done" and self.writes:
+            if ledger.tasks[task].status != "done":
                 self._finish_task(task, ledger, model, images, run)
             task += 1
         return self._close(ledger, run)
+
+    def _meet(self, ledger: Ledger | None) -> Ledger:
+        """Let all processes go by the first one's ledger; whoever reads the file finds it as it was or as it will be.
+
+        Args:
+            ledger: None in the other processes.
+        """
+        done = ledger is not None and all(record.status == "done" for record in ledger.tasks)
+        if done and launched() is None:
+            return ledger  # there is nothing for other processes to do: do not start them
+        self.plan.training.meet()
+        return from_first(ledger)
+
+    def _save(self, ledger: Ledger) -> None:
+        if self.writes:
+            ledger.save()
 
     def _divide(self, ledger: Ledger) -> None:
         """Let the ledger have a record for every part of the training; of tasks it has."""
@@ -123,29 +150,34 @@ class Experiment:
         return fresh_model(self.plan, images)
 
     def _load_images(self) -> TaskImages:
-        images = self.plan.data.load(self.plan.size, self.plan.training.device)
-        for line in images.skipped:
-            self.say(f"Skipped an image that does not decode: {line}")
-        if images.skipped:
-            self.say(f"{len(images.skipped)} damaged images skipped.")
+        engine = self._engine()
+        images = self.plan.data.load(self.plan.size, self.plan.training.device, engine=engine, say=self.say)
+        self.say(images.engine.line)
+        self._tell_of(images.skipped, "do not decode")
+        self._tell_of(images.left_out, f"decode, but not with {images.engine.name}: other engines read them")
+        counts = [] if self.plan.is_stream else [len(part) for part in images.split.train]
+        problems = batch_problems(self.plan.training, counts, loaded=True)
+        if problems:  # told now, not when the turn of the task comes
+            raise ConfigError(problems)
         if self.writes:
-            self._check_manifest(images.manifest)
+            self.folder.keep(images.manifest)
         return images
 
-    def _check_manifest(self, manifest: dict[str, Any]) -> None:
-        path = self.folder.path / "split.json"
-        if path.is_file() and (old := json.loads(path.read_text())) != manifest:
-            changed = [name for name in manifest if old.get(name) != manifest[name]]
-            raise ConfigError(
-                f"--data_dir: the data has changed since this experiment began ({', '.join(changed)} in {path}). Bring "
-                "the old data back, or start anew with --overwrite."
-            )
-        atomic_write_text(path, json.dumps(manifest, indent=2) + "\n")
+    def _tell_of(self, files: list[str], why: str) -> None:
+        if files:
+            more = f"\n  … and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
+            listed = "".join(f"\n  {file}" for file in files[:SHOWN])
+            self.say(f"Left out: {len(files)} images that {why}.{listed}{more}")
+
+    def _engine(self) -> Engine:
+        """Return who makes the views: as the experiment began (how much memory is free may change), or as it suits."""
+        return from_first(self.plan.choose_engine())
 
     def _start_wandb(self, ledger: Ledger) -> WandBRun | None:
         if not self.writes:
             return None
-        run = self.plan.wandb.start(self.plan.name, self.folder.path, self.plan.config(), ledger.wandb_id)
+        config = {**self.plan.config(), **batch_of(self.plan)}
+        run = self.plan.wandb.start(self.plan.name, self.folder.path, config, ledger.wandb_id)
         if run is not None and ledger.wandb_id is None:
             ledger.wandb_id = run.id
             ledger.save()
@@ -169,8 +201,7 @@ class Experiment:
             record.digest = handoff.write(path, self.plan, task, trained.model, trained.probes)
             atomic_write_text(self.folder.path / "last_checkpoint.txt", f"{path}\n{self.folder.config_file}\n")
         ledger.tasks[task] = record
-        if self.writes:
-            ledger.save()
+        self._save(ledger)
         trained.trainer.strategy.barrier("final checkpoint")
         return trained.model
 
@@ -196,7 +227,7 @@ class Experiment:
         """Return the trained model of a task whose evaluation was interrupted."""
         model = self._fresh(images)
         weights = handoff.read(self.folder.path / record.checkpoint, self.plan, record.digest).weights
-        load_strictly(model, weights, ignore=model.transient, source=record.checkpoint)
+        load_strictly(model, own_state(model, weights), ignore=model.transient, source=record.checkpoint)
         return model.to(self.plan.training.device)
 
     def _take_over(self, ledger: Ledger, model: SSLMethod, images: TaskImages) -> None:
@@ -213,12 +244,11 @@ class Experiment:
         weights = handoff.read(path, self.plan).weights
         load_strictly(model, weights, ignore=model.transient, source=f"--pretrained_model {path}")
         record.checkpoint, record.digest = str(path), found
-        if self.writes:
-            if self._evaluates(images):
-                self.say(f"Evaluating --pretrained_model {path}.")
-                record.rows = self._evaluate(model, images)
-            record.status = "done"
-            ledger.save()
+        if self._evaluates(images):
+            self.say(f"Evaluating --pretrained_model {path}.")
+            record.rows = self._evaluate(model, images)
+        record.status = "done"
+        self._save(ledger)
 
     # Evaluation -----------------------------------------------------------------------------------------------------
 
@@ -227,16 +257,22 @@ class Experiment:
         return images.val is not None and bool(images.classes)
 
     def _evaluate(self, model: SSLMethod, images: TaskImages) -> Rows:
-        return accuracy_rows(model.backbone, images, self.plan.eval_recipe, self.plan.evaluation, model.classifier)
+        """Return the rows in every process; all wait here for the first, which fits the probes."""
+        return from_first(
+            accuracy_rows(model.backbone, images, self.plan.eval_recipe, self.plan.evaluation, model.classifier)
+        )
 
     def _finish_task(
         self, task: int, ledger: Ledger, model: SSLMethod, images: TaskImages, run: WandBRun | None
     ) -> None:
         record = ledger.tasks[task]
-        (self.folder.task(task) / "last.ckpt").unlink(missing_ok=True)  # final.ckpt is there
+        if self.writes:
+            (self.folder.task(task) / "last.ckpt").unlink(missing_ok=True)  # final.ckpt is there
         if self._evaluates(images):
             record.rows = self._evaluate(model.to(self.plan.training.device), images)
         record.status = "done"
+        if not self.writes:
+            return
         ledger.save()
         if record.rows:
             means = "  ".join(f"{probe} {100 * sum(row) / len(row):.1f} %" for probe, row in record.rows.items())

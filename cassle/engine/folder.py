@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cassle.atomic import atomic_write_text
+from cassle.engine import reshard
 from cassle.errors import CassleError, ConfigError
+from cassle.locks import held
 
 #: settings that do not change a result: they may differ when a run is continued. The data and --pretrained_model are
 #: compared by content instead.
 FREE = {
-    "name", "experiment_dir", "base_experiment_dir", "overwrite", "data_dir", "download", "num_workers",
-    "checkpoint_frequency", "checkpoint_minutes", "wandb", "project", "entity", "offline", "pretrained_model",
+    "name", "experiment_dir", "base_experiment_dir", "overwrite", "reshard", "data_dir", "verified_dir", "download",
+    "num_workers", "checkpoint_frequency", "checkpoint_minutes", "wandb", "project", "entity", "offline",
+    "pretrained_model",
 }  # fmt: skip
 
 
@@ -53,29 +54,21 @@ class ExperimentFolder:
         Raises:
             CassleError: another process holds it, or it cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise CassleError(
-                f"--experiment_dir {self.path}: cannot be written ({error.strerror}). Choose another folder with "
-                "--experiment_dir or --base_experiment_dir."
-            ) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(handle, 32).decode() or "another process"
-            os.close(handle)
-            raise CassleError(
-                f"{self.path}: another run (process {owner.strip()}) is writing here. Wait for it, stop it, or choose "
-                "another --experiment_dir."
-            ) from None
-        try:
-            os.truncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
+        with ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(held(self.path / ".lock", wait=False))
+            except BlockingIOError as error:
+                raise CassleError(
+                    f"{self.path}: another run (process {error}) is writing here. Wait for it, stop it, or choose "
+                    "another --experiment_dir."
+                ) from None
+            except OSError as error:
+                raise CassleError(
+                    f"--experiment_dir {self.path}: cannot be written ({error.strerror}). Choose another folder with "
+                    "--experiment_dir or --base_experiment_dir."
+                ) from error
             yield
-        finally:
-            os.close(handle)
 
     def move_aside(self) -> Path | None:
         """Move an existing experiment to ``<folder>.old-N``; return where it is now, None if there was none."""
@@ -87,33 +80,78 @@ class ExperimentFolder:
         self.path.rename(target)
         return target
 
-    def claim(self, config: Mapping[str, Any]) -> bool:
+    def claim(self, config: Mapping[str, Any], *, resharding: bool = False) -> bool:
         """Write the configuration, or check that the one that is there is the same; return whether to continue a run.
+
+        With ``resharding`` the processes may differ, see ``cassle.engine.reshard``; nothing is written then.
 
         Raises:
             ConfigError: the folder holds another experiment; lists the settings that differ.
         """
         if self.config_file.exists():
-            self._compare(config)
+            self._compare(config, resharding)
             return True
-        atomic_write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False))
+        self.write(config)
         return False
 
-    def _compare(self, config: Mapping[str, Any]) -> None:
+    def write(self, config: Mapping[str, Any]) -> None:
+        """Write the configuration."""
+        atomic_write_text(self.config_file, yaml.safe_dump(dict(config), sort_keys=False))
+
+    def saved(self) -> dict[str, Any]:
+        """Return the configuration that is there.
+
+        Raises:
+            CassleError: it is damaged.
+        """
         try:
             saved = yaml.safe_load(self.config_file.read_text())
             if not isinstance(saved, dict):
                 raise ValueError("not a mapping")
         except (ValueError, yaml.YAMLError) as error:
             raise CassleError(f"{self.config_file}: damaged ({error}). Start anew with --overwrite.") from error
+        return saved
+
+    def _compare(self, config: Mapping[str, Any], resharding: bool) -> None:
+        saved, config = self._with_engine(self.saved()), self._with_engine(config)
         if fingerprint(saved) == fingerprint(config):
             return
         names = [n for n in {**saved, **config} if n not in FREE and saved.get(n) != config.get(n)]
-        listing = [f"--{n}: {saved.get(n, 'absent')} there, {config.get(n, 'absent')} now" for n in names]
-        raise ConfigError(
-            [
+        refusal = None if resharding else reshard.refusal(saved, config)
+        problems = [f"{self.path}: {refusal}"] if refusal else []
+        if resharding or refusal:  # said in other words
+            names = [n for n in names if n not in (*reshard.PLACES, *reshard.PER_PROCESS)]
+            problems += reshard.problems(saved, config) if resharding else []
+        if names:
+            problems += [
                 f"{self.path} holds an experiment with other settings; give the same ones to continue it, another "
                 "--experiment_dir or --name, or --overwrite to start anew (the old folder is moved aside):",
-                *(f"  {line}" for line in listing),
+                *(f"  --{n}: {saved.get(n, 'absent')} there, {config.get(n, 'absent')} now" for n in names),
             ]
-        )
+        if problems:
+            raise ConfigError(problems)
+
+    def _with_engine(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return settings with the engine that ``auto`` has come to here, which is the same run."""
+        begun = (self.manifest() or {}).get("engine")
+        return {**config, "engine": begun} if begun and config.get("engine") == "auto" else config
+
+    def manifest(self) -> dict[str, Any] | None:
+        """Return the tasks and the data that the experiment began with; None if it begins now."""
+        path = self.path / "split.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def keep(self, manifest: Mapping[str, Any]) -> None:
+        """Write the tasks and the data of an experiment, or check that they are those that it began with.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        path, old = self.path / "split.json", self.manifest()
+        if old is not None and old != manifest:
+            changed = [name for name in manifest if old.get(name) != manifest[name]]
+            raise ConfigError(
+                f"--data_dir: the data has changed since this experiment began ({', '.join(changed)} in {path}). Bring "
+                "the old data back, or start anew with --overwrite."
+            )
+        atomic_write_text(path, json.dumps(manifest, indent=2) + "\n")

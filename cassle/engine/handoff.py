@@ -40,10 +40,14 @@ def write(
     model: SSLMethod,
     probes: dict[str, Weights],
     carried: dict[str, Any] | None = None,
+    whole: Weights | None = None,
 ) -> str:
-    """Write the hand-off of a task, with what is needed to rebuild the encoder from it; return its digest."""
+    """Write the hand-off of a task, with what is needed to rebuild the encoder from it; return its digest.
+
+    ``whole``: what in the state dict of the model is only this process's part.
+    """
     content = {
-        "state_dict": _on_cpu(model.state_dict()),
+        "state_dict": _on_cpu({**model.state_dict(), **(whole or {})}),
         "probes": {network: _on_cpu(weights) for network, weights in probes.items()},
         **({"carried": carried} if carried else {}),
         "cassle": {

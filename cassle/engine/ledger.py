@@ -56,11 +56,13 @@ class Ledger:
         self.random: Rows | None = None
         self.tasks = [TaskRecord() for _ in range(num_tasks)]
         self.wandb_id: str | None = None
+        self.resharded: list[dict[str, int]] = []  # task, step, from, to: where the number of processes has changed
         if path.is_file():
             try:
                 content = json.loads(path.read_text())
                 self.random, self.wandb_id = content["random"], content["wandb_id"]
                 self.tasks = [TaskRecord(**record) for record in content["tasks"]]
+                self.resharded = content.get("resharded", [])
             except (ValueError, KeyError, TypeError) as error:
                 raise CassleError(f"{path}: damaged ({error}). Start anew with --overwrite.") from error
 
@@ -70,5 +72,6 @@ class Ledger:
             "random": self.random,
             "wandb_id": self.wandb_id,
             "tasks": [asdict(record) for record in self.tasks],
+            **({"resharded": self.resharded} if self.resharded else {}),
         }
         atomic_write_text(self.path, json.dumps(content, indent=2) + "\n")

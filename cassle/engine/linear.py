@@ -12,6 +12,7 @@ from torch import nn
 
 from cassle.atomic import atomic_write_text
 from cassle.checks import Count
+from cassle.data.centre import view_in_words
 from cassle.data.module import TaskData
 from cassle.data.recipe import Recipe
 from cassle.engine.every_task import checkpoints_in, evaluate_tasks, folder_problems, rows_of
@@ -22,6 +23,10 @@ from cassle.errors import CassleError, ConfigError
 from cassle.evaluation.encoder import accuracy_rows
 from cassle.evaluation.protocol import Evaluation
 from cassle.nn import BACKBONES
+
+#: settings of who makes the views of a training; an evaluation has one view of each image, and takes what suits
+UNSEEN = frozenset({"engine", "dali_device"})
+IMAGES = Component("Data", TaskData, UNSEEN)
 
 
 class Offline:
@@ -106,11 +111,15 @@ def schema(values: Mapping[str, Any] | None = None) -> Schema:
         [
             Component("Encoder", Offline),
             *([Component(f"Backbone {backbone}", BACKBONES[backbone])] if named else []),
-            Component("Data", TaskData),
+            IMAGES,
             Component("Evaluation", Evaluation),
         ],
-        elsewhere=belonging({"backbone": (BACKBONES, backbone)}),
+        elsewhere=lambda name: _of_a_training(name) or belonging({"backbone": (BACKBONES, backbone)})(name),
     )
+
+
+def _of_a_training(name: str) -> str | None:
+    return "is for training; an evaluation has one view of each image, leave it out." if name in UNSEEN else None
 
 
 def missing_here(values: Mapping[str, Any]) -> list[str]:
@@ -173,34 +182,39 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
     if "dataset" not in given:  # the same data, tasks and places as in training
         names = [name for name, owner in settings.owner.items() if owner is TaskData]
         given = {**{name: trained[name] for name in names if name in trained}, **given}
+    if given.get("domain") and not {"split_strategy", "num_tasks"} & canonical_names(values).keys():
+        given |= {"split_strategy": "domain", "num_tasks": 1}  # one domain is one task
     resolved = settings.resolve(given)
     data = TaskData(**settings.arguments(TaskData, resolved))
     if data.num_tasks < len(every):
         raise ConfigError(f"--num_tasks {data.num_tasks}: {offline.checkpoint} holds {len(every)} tasks; give as many.")
     evaluation = Evaluation(**settings.arguments(Evaluation, resolved))
-    images = data.load(encoder.size)
+    images = data.load(encoder.size, say=say)
     same = data.dataset == trained.get("dataset") and (data.dataset != "custom" or "dataset" not in values)
     how = {"device": offline.device, "same_classes": same, "network": offline.network}
     if every:
         results = evaluate_tasks(every, trained, images, evaluation, say=say, **how)
     else:
-        results = _of_one(rows_of(path, encoder, images, evaluation, **how), evaluation, data.num_tasks, say)
+        results = _of_one(rows_of(path, encoder, images, evaluation, **how), evaluation, data, say)
     results["protocol"] |= {
-        "dataset": data.dataset, "split_strategy": data.split_strategy, "network": offline.network
+        "dataset": data.dataset, "split_strategy": data.split_strategy, "network": offline.network,
+        "view": view_in_words(encoder.size, data.benchmark.eval_border, images.train.pixels.shape[-1]),
     }  # fmt: skip
+    if data.domain is not None:
+        results["protocol"]["domain"] = f"{data.domain}: domain-aware, probes are fitted and tested on its images only"
     results["checkpoint"] = str(offline.checkpoint)
     atomic_write_text(offline.output, json.dumps(results, indent=2) + "\n")
     say(f"Written to {offline.output}")
     return results
 
 
-def _of_one(rows: Rows, evaluation: Evaluation, num_tasks: int, say: Callable[[str], object]) -> dict[str, Any]:
+def _of_one(rows: Rows, evaluation: Evaluation, data: TaskData, say: Callable[[str], object]) -> dict[str, Any]:
     for probe, row in rows.items():
         tasks = "  ".join(f"task {task} {100 * value:.1f}" for task, value in enumerate(row))
-        say(f"{probe:16} mean {100 * sum(row) / len(row):.1f} %   {tasks}")
+        say(f"{probe:19} mean {100 * sum(row) / len(row):.1f} %   {tasks}")
     return {
-        "protocol": evaluation.describe(classifier="classifier" in rows),
-        "num_tasks": num_tasks,
+        "protocol": evaluation.describe("classifier" in rows, data.knows_domains, data.shares_val),
+        "num_tasks": data.num_tasks,
         "probes": {probe: {"per_task": row, "mean": sum(row) / len(row)} for probe, row in rows.items()},
     }
 
@@ -241,7 +255,7 @@ def evaluate(encoder: Encoder | nn.Module, **settings: Any) -> dict[str, list[fl
         raise TypeError(
             "evaluate() takes an encoder of cassle.load_backbone, or cassle.engine.pretrained.Encoder(...)."
         )
-    wanted = Schema([Component("Data", TaskData), Component("Evaluation", Evaluation)])
+    wanted = Schema([IMAGES, Component("Evaluation", Evaluation)], elsewhere=_of_a_training)
     values = wanted.resolve(settings)
     data, evaluation = (kind(**wanted.arguments(kind, values)) for kind in (TaskData, Evaluation))
     return _rows(encoder, data, evaluation)

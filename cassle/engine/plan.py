@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,27 @@ from typing import Any
 import torch
 
 from cassle.data import STREAMED
+from cassle.data.engines import Engine
+from cassle.data.engines import choose as choose_engine
 from cassle.data.iterators import Source
-from cassle.data.module import TaskData, TaskImages, available_memory
+from cassle.data.module import TaskData, TaskImages
 from cassle.data.orders import Order
 from cassle.data.recipe import Augmentation, Recipe
+from cassle.data.room import room_for, room_unasked
 from cassle.data.stream_settings import StreamData
 from cassle.data.streams import Stream
 from cassle.engine.agreement import model_problems, settings_problems
 from cassle.engine.checkpoint import load
 from cassle.engine.choice import Choice, choose, known_settings, model_class, schema_for
+from cassle.engine.folder import ExperimentFolder
 from cassle.engine.foreign import is_upstream
-from cassle.engine.pretrained import start_from
+from cassle.engine.missing import missing_here
 from cassle.engine.run import Run
 from cassle.engine.settings import canonical_names, plain
 from cassle.engine.timetable import Timetable
 from cassle.engine.trainer import Training
 from cassle.engine.wandb_run import WandB
-from cassle.errors import CassleError, CheckpointError, ConfigError
+from cassle.errors import ConfigError
 from cassle.evaluation.online import OnlineProbe
 from cassle.evaluation.protocol import Evaluation
 from cassle.memory import MEMORIES
@@ -170,6 +174,8 @@ class Plan:
                 memory = MEMORIES[self.memory]
                 own, shape = self.schema.arguments(memory, self.values), None if side is None else (3, side, side)
                 model.memory = memory(model.mem_size, model.stored_dim, shape, **own)
+                if side is not None:
+                    model.memory.deal(self.training.rank, self.training.processes)
         return model.to(memory_format=torch.channels_last) if self.training.channels_last else model
 
     def timetable(self) -> Timetable:
@@ -197,6 +203,22 @@ class Plan:
             self._opened = self.stream.open(self.data, images, size=self.size, seed=self.run.seed, source=self.source)
         return self._opened
 
+    def engine_begun(self) -> str | None:
+        """Return the engine of the experiment that lies in the folder and is continued; None without one."""
+        begun = None if self.run.overwrite else ExperimentFolder(self.folder).manifest()
+        return (begun or {}).get("engine")
+
+    def choose_engine(self) -> Engine:
+        """Return who makes the views of the training: as the experiment began, or as it suits.
+
+        Raises:
+            ConfigError: the engine that was asked for cannot be had.
+            DataError: the data must lie in memory and does not fit; or it is missing.
+        """
+        where = self.training.device, self.training.per_node
+        rooms = room_for(*where), room_unasked(*where)
+        return choose_engine(self.data, self.size, where[0], *rooms, stream=self.is_stream, begun=self.engine_begun())
+
     def notes(self) -> list[str]:
         """Return what is allowed, but may not be meant; one sentence each."""
         notes, warm_up = [], self.optimization.warmup_epochs
@@ -215,58 +237,4 @@ class Plan:
 
     def missing_here(self) -> list[str]:
         """Return what this machine lacks: data, a checkpoint, a GPU. One sentence each."""
-        problems = [*self.training.machine_problems(), *self.run.start_problems()]
-        checkpoint = self.run.pretrained_model
-        if checkpoint is not None and not checkpoint.is_file():
-            problems.append(f"--pretrained_model {checkpoint}: no such file.")
-        elif checkpoint is not None and self.run.task_idx == 1:
-            problems += self._foreign_tasks(checkpoint)
-        elif checkpoint is not None:
-            problems += self._unfit_weights(checkpoint)
-        try:
-            if self.is_stream:
-                self.timetable()
-            else:
-                problems += self._batch_problems(len(part) for part in self.data.split().train)
-            for data in (self.evaluation_data, None if self.streamed else self.data):
-                if data is not None:
-                    data.check_memory(self.size, available_memory())
-        except CassleError as error:
-            problems.append(str(error))
-        return problems
-
-    def _unfit_weights(self, weights: Path) -> list[str]:
-        """Return why the encoder cannot start from these weights."""
-        try:
-            start_from(self.build_model(), weights, self.backbone)
-        except CheckpointError as error:
-            stem = self.values.get("stem_padding") is not None and self.size <= SMALL_IMAGE
-            hint = f" Up to {SMALL_IMAGE} pixels a ResNet has a 3×3 stem; --size changes it." if stem else ""
-            return [f"{error}{hint}"]
-        return []
-
-    def _foreign_tasks(self, checkpoint: Path) -> list[str]:
-        """Return why a checkpoint cannot be the hand-off of this run's task 0."""
-        try:
-            content = load(checkpoint)
-        except CheckpointError as error:
-            return [f"--pretrained_model {error}"]
-        trained = content.get("cassle", {}).get("config", {})
-        names = ("dataset", "num_tasks", "split_strategy", "split_seed", "method", "backbone")
-        odd = [
-            f"--{n} {trained.get(n)} there, {self.values[n]} here" for n in names if trained.get(n) != self.values[n]
-        ]
-        if not trained and is_upstream(content):  # it does not say what it was trained on
-            return []
-        if not trained:
-            return [f"--pretrained_model {checkpoint}: neither a final.ckpt of cassle nor one of CaSSLe's own code."]
-        return [f"--pretrained_model {checkpoint}: was trained for other tasks ({'; '.join(odd)})."] if odd else []
-
-    def _batch_problems(self, counts: Iterable[int]) -> list[str]:
-        batch = self.training.batch_size * self.training.processes
-        small = [(task, count) for task, count in enumerate(counts) if count < batch]
-        return [
-            f"--batch_size {self.training.batch_size}: task {task} has only {count} images for "
-            f"{self.training.processes} process(es); use --batch_size {count // self.training.processes} or less."
-            for task, count in small[:1]
-        ]
+        return missing_here(self)

@@ -24,6 +24,7 @@ class Run:
         experiment_dir: Path | None = None,
         base_experiment_dir: Path = Path("experiments"),
         overwrite: bool = False,
+        reshard: bool = False,
         task_idx: Whole = 0,
         pretrained_model: Path | None = None,
     ) -> None:
@@ -41,6 +42,8 @@ class Run:
             experiment_dir: folder of the experiment: a name below base_experiment_dir, or a path; default: the name.
             base_experiment_dir: folder that holds the folders of experiments.
             overwrite: start anew; an existing folder is moved aside.
+            reshard: continue with another number of processes than before, all of which together take as many images
+                at a time as before: what they hold is dealt anew, and the rest is not byte-equal any more.
             task_idx: task to start with: 0, or 1 to take over a trained task 0 (then give pretrained_model).
             pretrained_model: with task_idx 0, weights that the encoder starts from (of this library, torchvision, timm,
                 solo-learn, or CaSSLe); with task_idx 1, the checkpoint of the trained task 0.
@@ -50,7 +53,7 @@ class Run:
         """
         if name is not None and (Path(name).name != name or name in {"", ".", ".."}):
             raise ConfigError(f"--name {name}: must be a plain name without path separators; use --experiment_dir too.")
-        self.seed, self.overwrite = seed, overwrite
+        self.seed, self.overwrite, self.reshard = seed, overwrite, reshard
         self.name, self.experiment_dir, self.base_experiment_dir = name, experiment_dir, base_experiment_dir
         self.task_idx, self.pretrained_model = task_idx, pretrained_model
 

@@ -9,6 +9,7 @@ import torch
 
 from cassle.atomic import atomic_write_text
 from cassle.data.module import TaskImages
+from cassle.data.pixels import FilePixels
 from cassle.data.source import Images
 from cassle.data.stream_loader import StreamLoader
 from cassle.engine import handoff
@@ -24,6 +25,7 @@ from cassle.engine.task import agree_on_statistics, fit, fresh_model
 from cassle.engine.wandb_run import WandBRun
 from cassle.evaluation import stream_report
 from cassle.evaluation.stream_report import Course, Results
+from cassle.memory.dealt import own_state, whole_state
 from cassle.methods.base import SSLMethod
 from cassle.nn.state import load_strictly
 from cassle.randomness import key
@@ -55,7 +57,9 @@ class StreamExperiment(Experiment):
         stream = plan.open_stream(None if plan.streamed else images)
         for line in stream.skipped_at_start:
             self.say(f"Skipped a file: {line}")
-        index_mode = not (plan.streamed or plan.stream.payload)
+        # Files that are read when they are needed arrive with their images: a look-up would decode them once more.
+        unread = isinstance(images.train.pixels, FilePixels)
+        index_mode = not (plan.streamed or plan.stream.payload or unread)
         self.timetable = plan.timetable_of(stream)
         self.loader = StreamLoader(
             stream, plan.recipes, batch_size=training.batch_size, seed=plan.run.seed,
@@ -67,14 +71,14 @@ class StreamExperiment(Experiment):
         )  # fmt: skip
         if plan.streamed and self.writes:
             found = {"length": stream.length, "origins": stream.num_origins, "content_sha256": stream.digest}
-            self._check_manifest({"dataset": plan.data.dataset, **found})
+            self.folder.keep({"dataset": plan.data.dataset, **found})
         self.ends = [batches * self.loader.num_updates for batches in self.timetable.evaluations]
         return images
 
     def _of_evaluation(self) -> TaskImages:
         """Return the labelled data set on which a stream without labels is evaluated; an empty one if there is none."""
         data = self.plan.evaluation_data
-        return _no_images(self.plan.data.num_tasks) if data is None else data.load(self.plan.size)
+        return _no_images(self.plan.data.num_tasks) if data is None else data.load(self.plan.size, say=self.say)
 
     def _record(self, task: int, table: StreamTable) -> TaskRecord:
         """Return what is known of the stream after a part."""
@@ -124,9 +128,10 @@ class StreamExperiment(Experiment):
             "loader": self.loader.state_dict(),
             "precision": trainer.precision_plugin.state_dict(),
         }
+        whole = whole_state(model)
         if self.writes:
             path = folder / "final.ckpt"
-            record.digest = handoff.write(path, plan, task, model, {}, carried)
+            record.digest = handoff.write(path, plan, task, model, {}, carried, whole)
             if getattr(model, "memory", None) is not None:
                 write_uses(folder / "uses.csv", model.memory)
             atomic_write_text(self.folder.path / "last_checkpoint.txt", f"{path}\n{self.folder.config_file}\n")
@@ -143,7 +148,8 @@ class StreamExperiment(Experiment):
         self, task: int, ledger: Ledger, model: SSLMethod, images: TaskImages, run: WandBRun | None
     ) -> None:
         super()._finish_task(task, ledger, model, images, run)
-        self._trim(ledger)
+        if self.writes:
+            self._trim(ledger)
 
     def _trim(self, ledger: Ledger) -> None:
         """Take memory and optimizer out of the checkpoints that nothing reads as a hand-off any more."""
@@ -166,7 +172,7 @@ class StreamExperiment(Experiment):
             torch.manual_seed(key(self.plan.run.seed, "begin_task", 0))
             model.begin_task(0, None)
         if before is not None:
-            load_strictly(model, before.weights)
+            load_strictly(model, own_state(model, before.weights))
             self.loader.load_state_dict(before.carried["loader"])
         optimizer = None if before is None else before.carried["optimizer"]
         model.go_on(self.loader.start, self.loader.total_steps, optimizer)
@@ -190,14 +196,14 @@ class StreamExperiment(Experiment):
         along = [row for part in range(len(done)) for row in read_table(self.folder.task(part) / "metrics.csv")]
         skipped = list(dict.fromkeys(name for record in done for name in record.skipped))
         results = stream_report.assemble(
-            rows, ledger.random or {}, _course(done, ledger), along, skipped, self._protocol()
+            rows, ledger.random or {}, _course(done, ledger), along, skipped, self._protocol(ledger)
         )
         stream_report.write(self.folder.path, results, self.plan.name)
         return results
 
-    def _protocol(self) -> dict[str, Any]:
+    def _protocol(self, ledger: Ledger) -> dict[str, Any]:
         return {
-            **protocol_of(self.plan),
+            **protocol_of(self.plan, ledger),
             "stream": self.plan.stream.stream,
             "num_updates": self.plan.stream.num_updates,
         }

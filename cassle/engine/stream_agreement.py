@@ -74,6 +74,8 @@ def _of_the_run(plan: Plan) -> list[str]:
     problems += _of_the_epochs(plan)
     if plan.run.task_idx:
         problems.append(f"--task_idx {plan.run.task_idx}: a stream has no tasks; leave the flag out.")
+    if plan.data.engine == "dali":
+        problems.append("--engine dali: is for tasks; a stream is read in its own order. Leave it out.")
     if not plan.online.disabled:
         problems.append("--disable_online_eval false: the online probe is for tasks; a stream is evaluated --eval_at.")
     return problems

@@ -14,6 +14,7 @@ from cassle import processes
 from cassle.data.module import TaskImages
 from cassle.data.resident import ResidentLoader
 from cassle.data.stream_loader import StreamLoader
+from cassle.data.workers import WorkerLoader
 from cassle.engine.callbacks import Checkpointing, MetricsTable, ProgressBar, Seeding, on_a_terminal
 from cassle.engine.handoff import Handoff, Weights
 from cassle.engine.interruption import Interruption
@@ -76,7 +77,10 @@ def train_task(
     callbacks = [Seeding(plan.run.seed, task), *probes, table, checkpointing, *bar]
     trainer = settings.make_trainer(folder, callbacks, progress_bar=bool(bar))
     loader.deal(trainer.global_rank, trainer.world_size)
-    fit(trainer, model, loader, last, interruption)
+    try:
+        fit(trainer, model, loader, last, interruption)
+    finally:
+        loader.close()
     _end(plan, model, trainer)
     return Trained(model, {probe.network: probe.probe.state_dict() for probe in probes}, trainer)
 
@@ -87,10 +91,12 @@ def fit(
     """Train, from ``last`` if it is there; leave with its exit code if a signal came.
 
     Raises:
+        CassleError: another process is gone.
         SystemExit: SIGTERM or Ctrl-C came.
     """
     interruption.training = True
-    trainer.fit(model, loader, ckpt_path=last if last.is_file() else None, weights_only=True)
+    with processes.connected():
+        trainer.fit(model, loader, ckpt_path=last if last.is_file() else None, weights_only=True)
     interruption.training = False
     if interruption.requested:
         interruption.exit()
@@ -138,16 +144,20 @@ def _begin(plan: Plan, task: int, model: SSLMethod, handoff: Handoff | None) -> 
 
 
 def _loader(plan: Plan, task: int, images: TaskImages) -> ResidentLoader:
-    return ResidentLoader(
-        images.train.pixels,
-        images.train.targets,
-        images.split.train[task],
-        plan.recipes,
-        batch_size=plan.training.batch_size,
-        seed=plan.run.seed,
-        task=task,
-        world_size=plan.training.processes,
-    )
+    train, settings = images.train, plan.training
+    parts = (train.pixels, train.targets, images.split.train[task], plan.recipes)
+    common = {
+        "batch_size": settings.batch_size, "seed": plan.run.seed, "task": task, "world_size": settings.processes,
+    }  # fmt: skip
+    if images.engine.name == "workers":
+        return WorkerLoader(*parts, num_workers=plan.data.num_workers, device=settings.device, **common)
+    if images.engine.name == "dali":
+        from cassle.data.dali.loader import DaliLoader  # only where it is used: it needs DALI
+
+        pixels, threads = train.pixels, max(plan.data.num_workers, 1)
+        device = plan.data.dali_device
+        return DaliLoader(pixels.paths, *parts[1:], pixels=pixels, num_threads=threads, device=device, **common)
+    return ResidentLoader(*parts, **common)
 
 
 def _online_probes(

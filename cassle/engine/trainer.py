@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cassle.engine.checkpoint import AtomicCheckpointIO
+from cassle.engine.group import BatchNormSync, environment, launch_problems, launcher_problems, meet
 from cassle.errors import ConfigError
 from cassle.processes import local_rank, rank
 from cassle.registry import did_you_mean
@@ -133,6 +132,8 @@ class Training:
 
     def machine_problems(self) -> list[str]:
         """Return what this machine lacks for these settings, one sentence each."""
+        if problems := launch_problems(self):
+            return problems
         here = torch.cuda.device_count() if torch.cuda.is_available() else 0
         fix = "remove the flag to train on the CPU" if not here else f"this machine has 0 to {here - 1}"
         if self.gpus and max(self.gpus) >= here:
@@ -142,28 +143,30 @@ class Training:
         if self.precision == "16-mixed" and not self.on_gpu:
             return ["--precision 16: 16-bit floats need a GPU; on the CPU use --precision 32."]
         try:
-            self.make_trainer(Path(), [], progress_bar=False)
+            return launcher_problems(self.make_trainer(Path(), [], progress_bar=False))
         except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
             given = "".join(f" --trainer.{name} {value}" for name, value in self.options.items())
             return [f"--trainer_strategy {self.strategy}{given}: refused by Lightning's Trainer ({error})."]
-        return []
+
+    def meet(self) -> None:
+        """Bring the processes of the training together; every one must call this."""
+        if self.processes > 1:
+            meet(self.make_trainer(Path(), [], progress_bar=False))
 
     def make_trainer(self, folder: Path, callbacks: list[pl.Callback], *, progress_bar: bool) -> pl.Trainer:
         """Return a Lightning trainer for one task."""
-        # LightningEnvironment keeps Lightning from requeueing SLURM jobs behind our back.
-        others = {"SLURM_NTASKS", "TORCHELASTIC_RUN_ID"} & os.environ.keys() and self.processes > 1
-        environment = [] if others else [LightningEnvironment()]
+        together = self.sync_batchnorm and self.processes > 1
+        sync = [BatchNormSync(on_gpu=self.on_gpu)] if together else []
         return pl.Trainer(
             accelerator="gpu" if self.on_gpu else "cpu",
             devices=self.gpus or self.devices,
             num_nodes=self.num_nodes,
             strategy=self.strategy,
             precision=self.precision,
-            sync_batchnorm=self.sync_batchnorm and self.processes > 1,
             max_epochs=self.max_epochs,
             accumulate_grad_batches=self.accumulate,
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO(), *environment],
+            plugins=[AtomicCheckpointIO(), environment(self.processes), *sync],
             default_root_dir=folder,
             logger=False,
             enable_checkpointing=False,
@@ -193,6 +196,7 @@ def quiet() -> None:
     for message in (
         ".*module\\(s\\) in eval mode at the start of training.*",  # the frozen teacher, on purpose
         ".*does not have many workers.*",
+        "This DataLoader will create .* worker processes in total.*",  # the views do not depend on their number
         ".*GPU available but not used.*",
         ".*smaller than the logging interval.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",

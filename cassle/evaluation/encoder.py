@@ -9,9 +9,10 @@ from cassle.data.centre import centre_view
 from cassle.data.module import TaskImages
 from cassle.data.recipe import Recipe
 from cassle.errors import ConfigError
-from cassle.evaluation.features import extract_features
+from cassle.evaluation.features import features_of_all
 from cassle.evaluation.metrics import accuracy_per_task
 from cassle.evaluation.protocol import Evaluation
+from cassle.losses.distributed import process_rank
 
 
 def accuracy_rows(
@@ -22,6 +23,9 @@ def accuracy_rows(
     classifier: nn.Module | None = None,
 ) -> dict[str, list[float]]:
     """Return for each probe, and for the model's own classifier as ``classifier``, the accuracy (fraction) per task.
+
+    Of several processes, all of which must call this, each encodes a part of the images, and the first one has the
+    rows; the others have none.
 
     Args:
         backbone: normalised images (batch, 3, size, size) to features (batch, dim); used on its own device.
@@ -37,7 +41,7 @@ def accuracy_rows(
         raise ConfigError("--dataset: evaluation needs labels and a validation part; this data set has none.")
 
     def view(batch):
-        return centre_view(batch, recipe.size, recipe.mean, recipe.std)
+        return centre_view(batch, recipe.size, recipe.mean, recipe.std, images.eval_border)
 
     size = evaluation.eval_batch_size
     device = next(backbone.parameters()).device  # where the probes run too
@@ -46,15 +50,19 @@ def accuracy_rows(
     if not labelled.all():
         pixels, targets = pixels[labelled], targets[labelled]
     train, val = (
-        extract_features(backbone, part, batch_size=size, transform=view).to(device)
-        for part in (pixels, images.val.pixels)
+        features_of_all(backbone, part, batch_size=size, transform=view) for part in (pixels, images.val.pixels)
     )
-    tasks = images.split.val_tasks(len(images.val.targets))
-    num_tasks = images.split.num_tasks
-    rows = evaluation.row(train, targets, val, images.val.targets, tasks, len(images.classes), num_tasks)
+    if process_rank() > 0:  # its features are with the first process, which fits the probes
+        return {}
+    train, val = train.to(device), val.to(device)
+    split, domains = images.split, None
+    tasks, num_tasks = split.val_tasks(len(images.val.targets)), split.num_val_tasks
+    if split.knows_domains:
+        domains = images.train.domains[labelled.cpu()]
+    rows = evaluation.row(train, targets, val, images.val.targets, tasks, len(images.classes), num_tasks, domains)
     if classifier is not None:
         rows["classifier"] = accuracy_per_task(_classified(classifier, val), images.val.targets, tasks, num_tasks)
-    return rows
+    return {probe: split.per_task(row) for probe, row in rows.items()}
 
 
 @torch.no_grad()

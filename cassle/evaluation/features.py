@@ -9,15 +9,18 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from cassle.data.pixels import FilePixels, part_of
 from cassle.errors import CassleError
+from cassle.losses.distributed import number_of_processes, process_rank
 from cassle.nn.modes import in_mode
+from cassle.processes import from_first, of_all, rows_to_first
 
 Encode = Callable[[Tensor], Tensor]
 
 
 def extract_features(
     encode: nn.Module | Encode,
-    images: UInt8[Tensor, "n 3 h w"],
+    images: UInt8[Tensor, "n 3 h w"] | FilePixels,
     *,
     batch_size: int,
     transform: Callable[[Tensor], Tensor] | None = None,
@@ -29,7 +32,7 @@ def extract_features(
     Args:
         encode: a module, or a function from a float batch to features (batch, dim). A module (or a method of one) is
             switched to eval mode, and fed on its own device; another function is called as it is.
-        images: the images, uint8, on any device.
+        images: the images, uint8, on any device, or in files.
         batch_size: images per forward pass.
         transform: maps a uint8 batch (on the encoder's device) to the float batch that the encoder takes;
             by default the division by 255.
@@ -63,6 +66,39 @@ def extract_features(
             f"encoder: NaN or infinite features for {bad} of {len(images)} images; the training diverged."
         )
     return features
+
+
+def features_of_all(
+    encode: nn.Module | Encode,
+    images: UInt8[Tensor, "n 3 h w"] | FilePixels,
+    *,
+    batch_size: int,
+    transform: Callable[[Tensor], Tensor] | None = None,
+) -> Float[Tensor, "rows dim"]:
+    """Return what :func:`extract_features` does, each process having encoded a part of the images; all must call this.
+
+    The processes must hold the same encoder and images. They share out whole batches, so that the features are those
+    of one process to the last bit, and gather them in the first one; in the others there are no rows.
+
+    Raises:
+        CassleError: a feature is NaN or infinite, in any process; or a process is gone.
+    """
+    world, here = number_of_processes(), process_rank()
+    if world == 1:
+        return extract_features(encode, images, batch_size=batch_size, transform=transform)
+    share = -(-len(images) // (batch_size * world)) * batch_size  # rows of a process; the last ones may have fewer
+    own, problem, features = part_of(images, here * share, (here + 1) * share), None, torch.empty(0, 0)
+    if len(own):
+        try:
+            features = extract_features(encode, own, batch_size=batch_size, transform=transform)
+        except CassleError as error:
+            problem = str(error)
+    if problems := [text for text in of_all(problem) if text]:  # all stop, none waits for one that has left
+        raise CassleError(problems[0])
+    padded = torch.zeros(share, from_first(features.shape[1]))
+    if len(own):
+        padded[: len(own)] = features
+    return rows_to_first(padded)[: len(images)]
 
 
 def _buffer(num_images: int, out: Tensor) -> Tensor:

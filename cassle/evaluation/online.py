@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -12,12 +13,14 @@ from torch.nn import functional
 
 from cassle.data.centre import centre_view
 from cassle.data.module import TaskImages
+from cassle.data.pixels import request
 from cassle.data.recipe import Recipe
 from cassle.errors import ConfigError
 from cassle.evaluation.features import extract_features
 from cassle.evaluation.metrics import accuracy_per_task
+from cassle.losses.distributed import number_of_processes
 from cassle.nn.modes import in_mode
-from cassle.processes import summed
+from cassle.processes import carried_on, summed
 from cassle.randomness import generator
 
 
@@ -44,7 +47,7 @@ class OnlineProbe:
         Args:
             disable_online_eval: train without the online probe.
             classifier_lr: learning rate of the probe (sgd with momentum 0.9, cosine over the task).
-            online_eval_batch_size: labelled images per step; default: --batch_size.
+            online_eval_batch_size: labelled images per step and process; default: --batch_size.
             online_eval_data: labelled training images that it learns from: all_tasks (upstream), seen_tasks,
                 current_task.
             momentum_classifier: a second probe, on the momentum teacher's backbone (for methods that have one).
@@ -114,6 +117,7 @@ class OnlineProbeCallback(pl.Callback):
         self.probe: nn.Sequential | None = None
         self._loaded: dict[str, Any] | None = None
         self._sums: Tensor | None = None
+        self._asked: dict[int, tuple[Tensor, Callable[[], Tensor]]] = {}  # by step: what is being read
 
     @property
     def state_key(self) -> str:
@@ -145,27 +149,38 @@ class OnlineProbeCallback(pl.Callback):
             self.probe.load_state_dict(self._loaded["probe"])
             if "optimizer" in self._loaded:
                 self.optimizer.load_state_dict(self._loaded["optimizer"])
-                if self._first:  # the sums of all processes are carried on by the first
-                    self._sums.copy_(self._loaded["sums"])
+                sums = self._loaded["sums"].to(self._sums.device)
+                self._sums = carried_on(sums, self._loaded.get("processes"), first=self._first)
             self._loaded = None
 
     def _encode(self, model: pl.LightningModule, images: Tensor) -> Tensor:
         """Return features (batch, dim) of uint8 images from the backbone in eval mode."""
-        view = centre_view(images, self.recipe.size, self.recipe.mean, self.recipe.std)
+        recipe, border = self.recipe, self.images.eval_border
+        view = centre_view(images, recipe.size, recipe.mean, recipe.std, border)
         backbone = model.backbone if self.network == "backbone" else model.momentum_backbone
         with torch.no_grad(), self._precision(), in_mode(backbone, training=False):
             return backbone(view).float()
+
+    def _drawn(self, step: int, rank: int) -> tuple[Tensor, Tensor]:
+        """Return positions (batch,), on the CPU, and images of a step; those of the next step begin to be read."""
+
+        def ask(step: int) -> tuple[Tensor, Callable[[], Tensor]]:
+            draws = generator(self.seed, "online", self.task, step, rank)
+            index = self.members[torch.randint(len(self.members), (self.batch_size,), generator=draws)]
+            return index, request(self._pixels, index)
+
+        index, images = self._asked.pop(step, None) or ask(step)
+        self._asked = {step + 1: ask(step + 1)}
+        return index, images()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Take one step on a random labelled batch."""
         step = trainer.current_epoch * trainer.num_training_batches + batch_idx
-        draws = generator(self.seed, "online", self.task, step, trainer.global_rank)
-        index = self.members[torch.randint(len(self.members), (self.batch_size,), generator=draws)]
-        index = index.to(self._pixels.device, non_blocking=True)
-        features = self._encode(model, self._pixels[index])
-        targets = self._targets[index]
+        index, images = self._drawn(step, trainer.global_rank)
+        features = self._encode(model, images)
+        targets = self._targets[index.to(self._targets.device, non_blocking=True)]
         with torch.enable_grad():
             logits = self.probe(features)
             loss = functional.cross_entropy(logits, targets)
@@ -204,14 +219,14 @@ class OnlineProbeCallback(pl.Callback):
             predictions = self.probe.eval()(features.to(self._pixels.device)).argmax(1).cpu()
         self.probe.train()
         tasks = split.val_tasks(len(val.targets))
-        per_task = accuracy_per_task(predictions, val.targets, tasks, split.num_tasks)
+        per_task = split.per_task(accuracy_per_task(predictions, val.targets, tasks, split.num_val_tasks))
         mean = (predictions == val.targets).double().mean().item()
         return {"val_acc": mean, **{f"val_acc_task{task}": value for task, value in enumerate(per_task)}}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the probe, its optimizer, and the sums of the running epoch over all processes."""
-        optimizer = self.optimizer.state_dict()
-        return {"probe": self.probe.state_dict(), "optimizer": optimizer, "sums": summed(self._sums)}
+        sums = {"sums": summed(self._sums), "processes": number_of_processes()}
+        return {"probe": self.probe.state_dict(), "optimizer": self.optimizer.state_dict(), **sums}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""

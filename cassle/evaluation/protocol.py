@@ -13,6 +13,8 @@ from cassle.evaluation.metrics import accuracy_per_task
 from cassle.evaluation.probes import KNN, LinearProbe, Probe, Ridge
 from cassle.randomness import generator
 
+AWARE = "_domain_aware"  # ends the names of probes of which there is one per domain
+
 
 class Evaluation:
     """Probes on frozen features: one probe over all classes, no task id, one accuracy per task.
@@ -27,6 +29,7 @@ class Evaluation:
         disable_linear_eval: leave the logistic probe out.
         linear_l2: penalty of the logistic probe, added to the mean cross-entropy as l2/2·|W|².
         linear_max_iter: most L-BFGS iterations of the logistic probe.
+        domain_aware: with --split_strategy domain, also fit one probe per domain, on the images of that domain only.
         eval_batch_size: images per forward pass when features are extracted.
 
     Raises:
@@ -45,12 +48,14 @@ class Evaluation:
         disable_linear_eval: bool = False,
         linear_l2: float = 1e-4,
         linear_max_iter: int = 200,
+        domain_aware: bool = True,
         eval_batch_size: int = 512,
     ) -> None:
         self.disable_knn_eval, self.knn_k, self.knn_temperature = disable_knn_eval, knn_k, knn_temperature
         self.ridge_lamb, self.few_labels, self.few_label_draws = ridge_lamb, few_labels, few_label_draws
         self.disable_linear_eval, self.linear_l2 = disable_linear_eval, linear_l2
         self.linear_max_iter, self.eval_batch_size = linear_max_iter, eval_batch_size
+        self.domain_aware = domain_aware
         self._check()
 
     def _check(self) -> None:
@@ -78,11 +83,13 @@ class Evaluation:
         val_tasks: Int[Tensor, " m"],
         num_classes: int,
         num_tasks: int,
+        train_tasks: Int[Tensor, " n"] | None = None,
     ) -> dict[str, list[float]]:
         """Return for each probe its accuracies (fractions), one per task: a row of the accuracy matrix.
 
         The probes are fitted on the train features of all classes and run on the features' device; both feature
-        tensors must be on the same one.
+        tensors must be on the same one. With ``train_tasks``, the domain of each train sample, they are followed by the
+        probes that are aware of domains, unless these are switched off.
 
         Raises:
             ValueError: shapes, classes or task ids that do not fit together, or a task without a validation sample.
@@ -93,27 +100,49 @@ class Evaluation:
             probe.fit(train_features[chosen], train_targets[chosen], num_classes)
             return accuracy_per_task(probe.predict(val_features), val_targets, val_tasks, num_tasks)
 
-        rows = {}
-        if not self.disable_knn_eval:
-            rows["knn"] = score(KNN(self.knn_k, self.knn_temperature))
-        rows["ridge"] = score(Ridge(self.ridge_lamb))
+        def score_by_domain(probe: Probe) -> list[float]:
+            accuracies = []
+            for task in range(num_tasks):
+                train, val = train_tasks == task, val_tasks == task
+                probe.fit(train_features[train], train_targets[train], num_classes)
+                found = probe.predict(val_features[val.to(val_features.device)])
+                accuracies += accuracy_per_task(found, val_targets[val], val_tasks[val] - task, 1)
+            return accuracies
+
+        whole = self._probes()
+        rows = {name: score(probe) for name, probe in whole.items() if name != "linear"}
         if self.few_labels:
             draws = [few_label_subset(train_targets, self.few_labels, d) for d in range(self.few_label_draws)]
             scores = [score(Ridge(self.ridge_lamb), chosen) for chosen in draws]
             rows[self._few_name] = [fmean(values) for values in zip(*scores, strict=True)]
-        if not self.disable_linear_eval:
-            rows["linear"] = score(LinearProbe(self.linear_l2, self.linear_max_iter))
+        if "linear" in whole:
+            rows["linear"] = score(whole["linear"])
+        if train_tasks is not None and self.domain_aware:
+            train_tasks = train_tasks.to(train_features.device)
+            rows |= {name + AWARE: score_by_domain(probe) for name, probe in self._probes().items()}
         return rows
+
+    def _probes(self) -> dict[str, Probe]:
+        """Return the probes that learn from all train labels, by name."""
+        probes: dict[str, Probe] = {} if self.disable_knn_eval else {"knn": KNN(self.knn_k, self.knn_temperature)}
+        probes["ridge"] = Ridge(self.ridge_lamb)
+        if not self.disable_linear_eval:
+            probes["linear"] = LinearProbe(self.linear_l2, self.linear_max_iter)
+        return probes
 
     @property
     def _few_name(self) -> str:
         return f"ridge_{self.few_labels}_labels"
 
-    def describe(self, classifier: bool = False) -> dict[str, str | dict[str, str]]:
+    def describe(
+        self, classifier: bool = False, domain_aware: bool = False, shared_val: bool = False
+    ) -> dict[str, str | dict[str, str]]:
         """Return the protocol in words and numbers, to be printed beside every result.
 
         Args:
             classifier: whether there is a row of the model's own classifier too.
+            domain_aware: whether the tasks are domains, so that there can be probes that are aware of them.
+            shared_val: whether all tasks have the same validation samples.
         """
         probes = {}
         if not self.disable_knn_eval:
@@ -130,10 +159,18 @@ class Evaluation:
             )
         if classifier:
             probes["classifier"] = "the model's own, as it was trained beside the encoder: not fitted, all classes"
+        head = "one probe over all classes, no task id, fitted anew after every task"
+        if domain_aware and self.domain_aware:
+            head += " (domain-agnostic: fitted on the train images of all domains)"
+            for name in self._probes():
+                probes[name + AWARE] = (
+                    f"as {name}, but one probe per domain, fitted on its train images only and tested on that domain"
+                )
+        shared = "the validation samples, which all tasks share: a row has the same accuracy for every task"
         return {
             "features": "frozen backbone in eval mode, no augmentation",
-            "head": "one probe over all classes, no task id, fitted anew after every task",
-            "accuracy": "top-1 on each task's validation samples",
+            "head": head,
+            "accuracy": f"top-1 on {shared if shared_val else 'the validation samples of each task'}",
             "probes": probes,
         }
 

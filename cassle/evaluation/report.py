@@ -23,6 +23,7 @@ from cassle.evaluation.metrics import (
     forgetting,
     forward_transfer,
 )
+from cassle.evaluation.protocol import AWARE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,9 +143,18 @@ def print_table(results: Results, title: str, console: Console | None = None) ->
             console.print(f"{probe}: accuracy (%) on each task", markup=False, highlight=False, style="bold")
             console.print(matrix_table(results, probe))
             console.print()
-    console.print(table(results, title))
+    for probes, heading in _tables(results, title):
+        console.print(table({**results, "probes": probes}, heading))
     for name, words in _flat(results["protocol"]):
         console.print(f"{name}: {words}", markup=False, highlight=False, style="dim")
+
+
+def _tables(results: Results, title: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield the probes of each closing table and its title: those that are aware of domains have one of their own."""
+    aware = {name.removesuffix(AWARE): probe for name, probe in results["probes"].items() if name.endswith(AWARE)}
+    yield {name: probe for name, probe in results["probes"].items() if not name.endswith(AWARE)}, title
+    if aware:
+        yield aware, f"{title}, domain-aware"
 
 
 def _percent(value: float | None) -> str:

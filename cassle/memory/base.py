@@ -7,17 +7,18 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cassle.checks import Share, out_of_range
 from cassle.errors import ConfigError
 from cassle.memory.book import Book
+from cassle.memory.dealt import DealtPayload
 from cassle.memory.entries import Entries, checked, draw
 
 MOST_USES = 255  # the last bin of the histogram of uses
 
 
-class Memory(nn.Module):
+class Memory(DealtPayload):
     """Entries of the past in preallocated slots; a subclass says who enters and who leaves.
 
     Everything is in buffers, so in the checkpoint and on the module's device. Which slots are filled, and in which
@@ -50,12 +51,11 @@ class Memory(nn.Module):
         *,
         feature_ema: Share = 0.5,
     ) -> None:
-        super().__init__()
         if size < 1 or feature_dim < 0:
             raise ValueError(f"size={size}, feature_dim={feature_dim}: must be at least 1 and 0.")
+        super().__init__(size, payload_shape)
         self._check(feature_ema=feature_ema)
-        self.size, self.feature_dim, self.feature_ema = size, feature_dim, feature_ema
-        self.payload_shape = None if payload_shape is None else tuple(payload_shape)
+        self.feature_dim, self.feature_ema = feature_dim, feature_ema
         self.register_buffer("keys", torch.full((size,), -1))
         self.register_buffer("targets", torch.full((size,), -1))
         self.register_buffer("origins", torch.full((size,), -1))
@@ -64,8 +64,6 @@ class Memory(nn.Module):
         self.register_buffer("uses_of_the_gone", torch.zeros(MOST_USES + 1, dtype=torch.int64))
         self.register_buffer("seen", torch.zeros(size, dtype=torch.bool))
         self.register_buffer("features", torch.zeros(size, feature_dim) if feature_dim else None)
-        shape = None if payload_shape is None else (size, *self.payload_shape)
-        self.register_buffer("payload", None if shape is None else torch.zeros(shape, dtype=torch.uint8))
         self.register_buffer("arrived", torch.zeros((), dtype=torch.int64))
         # The host's copies of what decides; None: to be read from the buffers.
         self._known: Book | None = None
@@ -96,14 +94,6 @@ class Memory(nn.Module):
         if self._known is None:
             self._known = Book(self.inserted.cpu().numpy())
         return self._known
-
-    def _on_device(self, numbers: np.ndarray) -> Tensor:
-        return self._here(torch.from_numpy(np.ascontiguousarray(numbers)))
-
-    def _here(self, values: Tensor) -> Tensor:
-        # A copy to the host has to be waited for, one to the device has not.
-        device = self.keys.device
-        return values.detach().to(device, non_blocking=device.type != "cpu")
 
     @torch.no_grad()
     def insert(
@@ -149,7 +139,9 @@ class Memory(nn.Module):
         self.uses.index_fill_(0, where, 0)
         self.seen.index_fill_(0, where, rows.features is not None)
         for name, values in rows._asdict().items():
-            if values is not None:
+            if name == "payload" and values is not None:
+                self._keep(values, chosen, slots)
+            elif values is not None:
                 if which is not None:
                     values = values.index_select(0, which.to(values.device, non_blocking=True))
                 values = self._here(values)
@@ -184,11 +176,15 @@ class Memory(nn.Module):
         Raises:
             ValueError: the memory is empty, or the number negative.
         """
+        return self._drawn(number, generator)[0]
+
+    def _drawn(self, number: int, generator: torch.Generator) -> tuple[Tensor, np.ndarray]:
         if not len(self) or number < 0:
             raise ValueError(f"cannot draw {number} entries from a memory of {len(self)}.")
-        slots = self._on_device(self._draw(number, generator))
+        drawn = self._draw(number, generator)
+        slots = self._on_device(drawn)
         self.uses.index_add_(0, slots, torch.ones_like(slots))
-        return slots
+        return slots, drawn
 
     def _draw(self, number: int, generator: torch.Generator) -> np.ndarray:
         return self._book.filled[draw(number, len(self), generator)]
@@ -221,11 +217,6 @@ class Memory(nn.Module):
         filled = self.inserted[slots] >= 0
         self.features.index_copy_(0, slots, torch.where(filled[:, None], new, old))
         self.seen.index_copy_(0, slots, filled)
-
-    def entries(self, slots: Tensor) -> Entries:
-        """Return copies of what lies in these slots, (rows,) int64."""
-        parts = (self.keys, self.targets, self.features, self.payload, self.origins)
-        return Entries(*(None if part is None else part[slots] for part in parts))
 
     @torch.no_grad()
     def remove(self, slots: Tensor) -> None:

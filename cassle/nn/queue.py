@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cassle.losses.distributed import gather_exact, number_of_processes
+from cassle.losses.distributed import gather_exact, number_of_processes, process_rank
 
 
 class Queue(nn.Module):
@@ -46,9 +45,8 @@ class Queue(nn.Module):
 
     @property
     def own_rows(self) -> Tensor:
-        """This process's share of the rows, as many as any other's: for sums that are taken over all processes."""
-        world = number_of_processes()
-        return self.rows if world == 1 else self.rows[dist.get_rank() :: world][: len(self.rows) // world]
+        """This process's share of the rows, some have one more: for sums that are taken over all processes."""
+        return self.rows[process_rank() :: number_of_processes()]
 
     @torch.no_grad()
     def push(self, rows: Tensor) -> None:
@@ -57,7 +55,7 @@ class Queue(nn.Module):
         Args:
             rows: (batch, dim), of any number; every process must push as many.
         """
-        rows = gather_exact(F.normalize(rows.detach().float(), dim=1))
+        rows = gather_exact(F.normalize(rows.detach().to(self.slots.dtype), dim=1))
         start, count = self.num_pushed, len(rows)
         rows = rows[-self.size :]  # of more rows than slots only the last survive
         position = (start + count - len(rows) + torch.arange(len(rows), device=rows.device)) % self.size

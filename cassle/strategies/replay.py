@@ -9,8 +9,9 @@ from torch import Tensor
 
 from cassle.checks import Count
 from cassle.data.batch import Batch
-from cassle.losses.distributed import gather_exact, number_of_processes, process_rank
+from cassle.losses.distributed import gather_exact, number_of_processes
 from cassle.memory.base import Entries, Memory
+from cassle.memory.dealt import own_state, whole_state
 from cassle.methods.base import Outputs
 from cassle.strategies.base import Strategy
 
@@ -30,12 +31,10 @@ class ExemplarReplay(Strategy):
     def compose_batch(self, batch: Batch) -> Batch:
         """Follow the batch by exemplars; each process takes its part of them."""
         batch = super().compose_batch(batch)
-        world = number_of_processes()
-        number = min(self.replay_batch_size, len(self.memory) // world)
+        number = min(self.replay_batch_size, len(self.memory) // number_of_processes())
         if not number:
             return batch
-        slots = self.memory.sample(number * world, self.draws("replay"))
-        past = self.memory.entries(slots[process_rank() * number :][:number])
+        past = self.memory.recall(number, self.draws("replay"))[1]
         return batch.with_replay(past.keys, self.images.views_of(past.keys, "replay"), past.targets)
 
 
@@ -43,7 +42,8 @@ class Memorising(Strategy):
     """Base of the strategies with a memory: the task's images arrive in it, and may be drawn from it.
 
     The memory holds positions in the training set and, for each image, what the network made of it. It is the same in
-    every process: what arrives is gathered, and of a draw each process takes its part.
+    every process: what arrives is gathered, and of a draw each process takes its part. Only the images themselves, of
+    a stream that passes once, are dealt over the processes; in a checkpoint they are whole.
     """
 
     memories = ("reservoir", "fifo", "fifo_last", "minred", "class_balanced")
@@ -103,9 +103,18 @@ class Memorising(Strategy):
         total = number * number_of_processes()
         if not number or len(self.memory) < total:
             return None
-        self.drawn = self.memory.sample(total, self.draws("replay"))
-        self.recalled = self.memory.entries(self.drawn[process_rank() * number :][:number])
+        self.drawn, self.recalled = self.memory.recall(number, self.draws("replay"))
         return self.recalled
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Bring the images of the memory together; Lightning calls this in every process."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["state_dict"] = {**checkpoint["state_dict"], **whole_state(self)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take this process's part of the images."""
+        super().on_load_checkpoint(checkpoint)
+        checkpoint["state_dict"] = own_state(self, checkpoint["state_dict"])
 
     def compose_batch(self, batch: Batch) -> Batch:
         """Forget the last draw."""

@@ -182,8 +182,8 @@ def test_the_kernels_never_wait_for_the_device(images):
     """A meta tensor has no values: reading one (``item``, a boolean index, ``nonzero``) raises."""
     params = draw(STRONG, len(images), 32, 32, generator(17, "test"))
     plan = augment._moved(augment._plan(params, slice(0, len(images))), torch.device("meta"))
-    views = torch.empty(len(images), 3, 32, 32, device="meta")
-    augment._run(images.to("meta").index_select(0, plan.sample), plan, STRONG, out=views)
+    chosen = images.to("meta").index_select(0, plan.sample)
+    assert augment._coloured(augment._cut(chosen, plan, STRONG), plan, STRONG).device.type == "meta"
 
 
 def test_the_plan_survives_its_packing(images):

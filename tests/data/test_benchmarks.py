@@ -10,8 +10,10 @@ import torchvision
 
 from cassle.data import BENCHMARKS
 from cassle.data.benchmarks import CIFAR10, CIFAR100, CUSTOM, DIGITS, Location
+from cassle.data.engines import choose
 from cassle.data.module import TaskData
 from cassle.data.renderings import RENDERINGS
+from cassle.data.room import room_for, room_unasked
 from cassle.errors import ConfigError, DataError
 
 
@@ -114,10 +116,10 @@ def test_other_names_of_the_folders(image_tree):
     "damage, message",
     [
         (lambda root: root.rename(root.with_name("elsewhere")), "--data_dir .*images: no such folder"),
-        (lambda root: (root / "train").rename(root / "fit"), "train: no such folder.*found: fit, val.*--train_dir"),
-        (lambda root: (root / "val").rename(root / "test"), "val: no such folder.*found: test, train.*--val_dir"),
-        (lambda root: (root / "val" / "dog").rename(root / "dog"), "differ between train and val: dog"),
-        (lambda root: (root / "val" / "dog").rename(root / "val" / "cow"), "differ between train and val: cow, dog"),
+        (lambda root: (root / "train").rename(root / "fit"), r"(?s)train: no such folder.*found:.*fit/.*--train_dir"),
+        (lambda root: (root / "val").rename(root / "test"), r"(?s)val: no such folder.*found:.*test/.*--val_dir"),
+        (lambda root: (root / "val" / "dog").rename(root / "dog"), r"only in --train_dir train: dog\."),
+        (lambda root: (root / "val" / "dog").rename(root / "val" / "cow"), "train: dog; only in --val_dir val: cow"),
         (lambda root: (root / "train" / "empty").mkdir(), "class folders without images: empty"),
         (lambda root: [(root / "train" / c).rename(root / c) for c in ("cat", "dog")], "no class folders in it"),
     ],
@@ -165,15 +167,63 @@ def test_damaged_images_leave_the_split(image_tree):
 def test_data_that_does_not_fit_is_refused(image_tree, monkeypatch):
     data = custom(image_tree(size=(40, 40)), storage_size=32)
     assert data.num_bytes(224) == 14 * 3 * 32**2
-    data.check_memory(224, 14 * 3 * 32**2 * 2)
+    free, here = 14 * 3 * 32**2 * 2, torch.device("cpu")
+    assert choose(data, 224, here, free).name == "resident"
+    assert choose(data, 224, here, free // 8).name == "workers"
+    data.engine = "resident"
     with pytest.raises(
-        DataError, match=r"4.3e-05 GB of pixels at --storage_size 32 .* 1.08e-05 GB .*--storage_size 15 or less"
+        DataError, match=r"4.3e-05 GB of pixels at --storage_size 32 .* 1.08e-05 GB; .*--storage_size 15 or less"
     ):
-        data.check_memory(224, 14 * 3 * 32**2 // 4)
-    assert custom(data.location.data_dir, storage_size=15).check_memory(224, 14 * 3 * 32**2 // 4) is None
-    monkeypatch.setattr("cassle.data.module.available_memory", lambda: 1000)
+        choose(data, 224, here, free // 8)
+    assert choose(custom(data.location.data_dir, storage_size=15), 224, here, free // 8).name == "resident"
+    monkeypatch.setattr("cassle.data.room.free_memory", lambda: 1000)
     with pytest.raises(DataError, match="--storage_size"):
         data.load(224)
+
+
+def test_on_a_gpu_the_training_wants_memory_too(image_tree, monkeypatch):
+    data, gpu = custom(image_tree(size=(40, 40)), storage_size=32), torch.device("cuda")
+    needed = data.num_bytes(224)
+    monkeypatch.setattr("cassle.data.room.free_memory", lambda: 3 * needed)
+    monkeypatch.setattr("cassle.data.room.whole_memory", lambda: 6 * needed)
+
+    def chosen(free, processes=1, **how):
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (int(free * needed), int(4 * free * needed)))
+        return choose(data, 224, gpu, room_for(gpu, processes), room_unasked(gpu, processes), **how)
+
+    assert chosen(2.1).name == "resident" != chosen(1.9).name
+    assert chosen(0.6, 2).name == "resident" != chosen(0.4, 2).name  # of several, half of all there is
+    assert chosen(1.9, begun="resident").name == "resident"
+    assert "room for 4.09e-05 GB beside the training" in chosen(1.9).line
+    data.engine = "resident"
+    assert chosen(1.9).name == "resident"
+    with pytest.raises(DataError, match="do not fit"):
+        chosen(1.05)
+
+
+def test_an_engine_that_a_run_began_with(image_tree, monkeypatch):
+    """What is said must be possible: another engine or another size would be another run."""
+    data, here = custom(image_tree(size=(40, 40)), storage_size=32), torch.device("cpu")
+    enough = 2 * data.num_bytes(224)
+    monkeypatch.setattr("cassle.data.engines.has_dali", lambda: False)
+    assert choose(data, 224, here, enough, begun="workers").line == "Engine: workers; as this experiment began."
+    for data.engine in ("auto", "resident"):
+        with pytest.raises(DataError, match=r"free some, or .*--overwrite starts anew") as caught:
+            choose(data, 224, here, enough // 8, begun="resident")
+        assert "--engine" not in str(caught.value) and "or less" not in str(caught.value)
+    for data.engine in ("auto", "dali"):
+        with pytest.raises(ConfigError) as caught:
+            choose(data, 224, here, enough, begun="dali")
+        assert all("--overwrite starts anew" in problem for problem in caught.value.problems)
+        assert "use --engine" not in str(caught.value) and "use --dali_device" not in str(caught.value)
+
+
+def test_what_is_said_of_workers_and_a_stream(image_tree):
+    data, here = custom(image_tree(size=(40, 40)), storage_size=32), torch.device("cpu")
+    for data.engine in ("auto", "workers"):
+        said = {stream: choose(data, 224, here, 1, stream=stream).line for stream in (False, True)}
+        assert "threads" not in said[False]
+        assert said[True].endswith("; of a stream, threads decode each batch as it arrives.")
 
 
 def test_the_storage_size(image_tree):
@@ -224,7 +274,7 @@ def test_cifar_in_torchvisions_format(cifar, benchmark, kind, key):
 
 @pytest.mark.parametrize("name, folder", [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")])
 def test_cifar_that_is_not_there(tmp_path, name, folder):
-    with pytest.raises(DataError, match=f"--data_dir .*{folder}.*--download"):
+    with pytest.raises(DataError, match=f"(?s)--data_dir .*{folder}.*--download"):
         TaskData(dataset=name, data_dir=tmp_path).parts()
 
 

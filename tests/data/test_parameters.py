@@ -88,7 +88,7 @@ def test_boxes_are_inside_the_image(height, width, scale, ratio, seed):
 def test_central_box_is_torchvisions_fallback(height, width):
     recipe = Recipe(size=8, ratio=(0.9, 1.1), **STATS)
     impossible = transforms.RandomResizedCrop.get_params(Image.new("RGB", (width, height)), [5.0, 5.0], [0.9, 1.1])
-    rows, columns = central_box(recipe.ratio, height, width)
+    rows, columns = (int(side) for side in central_box(recipe.ratio, *torch.tensor([[height], [width]])))
     assert ((height - rows) // 2, (width - columns) // 2, rows, columns) == impossible
 
 

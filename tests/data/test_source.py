@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cassle.data import source as data_source
 from cassle.data.source import ArraySource, FileSource, decode
 from cassle.errors import DataError
 
@@ -19,19 +20,22 @@ def source(paths) -> FileSource:
 @pytest.mark.parametrize(
     "mode, suffix",
     [("L", ".png"), ("1", ".png"), ("P", ".gif"), ("LA", ".png"), ("RGBA", ".png"),
-     ("CMYK", ".jpg"), ("L", ".jpg"), ("I;16", ".png"),
+     ("CMYK", ".jpg"), ("L", ".jpg"),
      ("RGB", ".webp"), ("RGB", ".bmp"), ("RGB", ".tiff"), ("RGB", ".ppm"), ("L", ".pgm")],
 )  # fmt: skip
 def test_every_kind_of_image_becomes_rgb(tmp_path, noise_image, mode, suffix):
     path = tmp_path / f"a{suffix}"
-    if mode == "I;16":
-        Image.fromarray(np.full((8, 10), 700, dtype=np.uint16)).save(path)
-    else:
-        noise_image(path, mode=mode)
+    noise_image(path, mode=mode)
     images = source([path]).load(8, workers=1)
     assert images.skipped == [] and images.pixels.shape == (1, 3, 8, 8) and images.pixels.dtype == torch.uint8
     if mode in ("L", "1", "LA"):
         assert torch.equal(images.pixels[:, 0], images.pixels[:, 2])
+
+
+def test_gray_with_more_than_8_bits_is_skipped(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.full((8, 10), 700, dtype=np.uint16)).save(path)
+    assert "16-bit gray: becomes white above 255" in decode(path, torch.empty(3, 8, 8, dtype=torch.uint8), 8)
 
 
 def test_the_first_frame_of_an_animation(tmp_path):
@@ -84,6 +88,26 @@ def test_a_few_damaged_images_are_skipped_by_name(tmp_path, noise_image, truncat
     assert len(images.skipped) == 1 and images.skipped[0].startswith(f"{bad}: ") and "truncated" in images.skipped[0]
     assert images.targets.tolist() == [i for i in range(100) if i != 50]
     assert len(images.pixels) == len(images.domains) == 99
+
+
+@pytest.mark.parametrize("bad", [[0], [4], [9], [0, 1, 5], [2, 3, 4, 9], [*range(9)], []])
+def test_the_good_rows_are_moved_without_a_copy(bad, monkeypatch):
+    monkeypatch.setattr(data_source, "CHUNK", 3)
+    pixels = torch.arange(10 * 3 * 2 * 2).reshape(10, 3, 2, 2).to(torch.uint8)
+    good = torch.tensor([i for i in range(10) if i not in bad], dtype=torch.int64)
+    expected = pixels[good]
+    moved = data_source.moved_up(pixels, good)
+    assert torch.equal(moved, expected) and moved.data_ptr() == pixels.data_ptr()
+    assert len(data_source.moved_up(pixels, good[:0])) == 0
+
+
+def test_the_pixels_of_a_damaged_set_lie_where_they_were_decoded(tmp_path, noise_image, monkeypatch):
+    monkeypatch.setattr(data_source, "MAX_DAMAGED", 0.5)
+    paths = [noise_image(tmp_path / f"{i}.png", (8, 8), seed=i) for i in range(3)]
+    paths[0].write_bytes(b"")
+    images = source(paths).load(8, workers=1)
+    assert images.pixels.untyped_storage().nbytes() == 3 * 3 * 8 * 8  # a copy would have two rows
+    assert torch.equal(images.pixels, source(paths[1:]).load(8, workers=1).pixels)
 
 
 def test_more_than_one_percent_damaged_is_refused(tmp_path, noise_image, truncated_image):

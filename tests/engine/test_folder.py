@@ -53,6 +53,18 @@ def test_another_configuration_is_refused_with_what_differs(tmp_path):
     assert folder.claim(CONFIG) is True  # nothing was written
 
 
+@pytest.mark.parametrize("before", ["auto", "workers"])
+def test_auto_and_the_engine_that_it_has_come_to_are_one_run(before, tmp_path):
+    folder = ExperimentFolder(tmp_path)
+    folder.claim({**CONFIG, "engine": before})
+    folder.keep({"engine": "workers"})
+    for now in ("auto", "workers"):
+        assert folder.claim({**CONFIG, "engine": now}) is True
+    with pytest.raises(ConfigError, match="--engine: workers there, resident now"):
+        folder.claim({**CONFIG, "engine": "resident"})
+    assert folder.saved()["engine"] == before
+
+
 @pytest.mark.parametrize("content", ["lr: [", "- 1", ""])
 def test_a_damaged_configuration(tmp_path, content):
     (tmp_path / "config.yaml").write_text(content)

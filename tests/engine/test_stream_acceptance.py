@@ -92,13 +92,13 @@ def test_uses_of_a_sample_with_a_fifo(tmp_path, noted):
 
 def test_one_in_k_entries_of_minred_was_never_seen(tmp_path, monkeypatch):
     K, N = 3, 256
-    sample, unseen = Memory.sample, []
+    recall, unseen = Memory.recall, []
 
     def noting(memory, number, generator):
         unseen.append(1 - float(memory.seen.double().mean()))
-        return sample(memory, number, generator)
+        return recall(memory, number, generator)
 
-    monkeypatch.setattr(Memory, "sample", noting)
+    monkeypatch.setattr(Memory, "recall", noting)
     settings = {"strategy": "minred", "mem_size": N, "memory_warm_up": N, "num_updates": K}
     run(tmp_path, **DIGITS, **settings, feature_on_arrival=False)
     steps = (1024 - N) * K // B  # while the stream comes; then nothing new arrives

@@ -39,3 +39,18 @@ def test_the_online_probe_draws_labelled_images():
     probe = OnlineProbeCallback(OnlineProbe(online_eval_data="current_task"), "backbone", partly, RECIPE, **settings)
     odd = [index for index in partly.split.train[0].tolist() if index % 2]
     assert probe.members.tolist() == odd
+
+
+def test_domains_have_probes_of_their_own():
+    """They are what ``--domain`` evaluates, one domain after the other; the agnostic ones saw all domains."""
+    torch.manual_seed(0)
+    backbone = TinyConvNet(8, width=4).eval()
+    evaluation = Evaluation(few_labels=0, disable_linear_eval=True)
+    rows = accuracy_rows(backbone, TaskData(split_strategy="domain").load(8), RECIPE, evaluation)
+    assert list(rows) == ["knn", "ridge", "knn_domain_aware", "ridge_domain_aware"]
+    for task, domain in ((1, "inverted"), (4, "outlined")):
+        one = TaskData(split_strategy="domain", domain=domain, num_tasks=1).load(8)
+        alone = accuracy_rows(backbone, one, RECIPE, evaluation)
+        assert list(alone) == ["knn", "ridge"]  # they are aware of the domain already
+        for probe in alone:
+            assert rows[f"{probe}_domain_aware"][task] == alone[probe][0] != rows[probe][task]

@@ -68,3 +68,50 @@ def test_the_signature_is_the_configuration(capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(["--help"])
     assert "labels per class of the few-label ridge probe" in " ".join(capsys.readouterr().out.split())
+
+
+# Domains -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def conflicting():
+    """Two domains, told apart by a constant feature; what is class 0 in one is class 1 in the other."""
+    g = torch.Generator().manual_seed(0)
+    y, domain = torch.arange(2).repeat(100), torch.arange(2).repeat_interleave(100)
+    x = torch.randn(200, 8, generator=g) / 4
+    x[:, 0] += 4 * torch.where(y == domain, 1.0, -1.0)  # classes 0 and 1 swap places
+    order = torch.randperm(200, generator=g)
+    first, second = order[:120], order[120:]
+    return x[first], y[first], x[second], y[second], domain[second], 2, 2, domain[first]
+
+
+def test_a_probe_that_is_aware_of_domains_solves_what_one_for_all_cannot(conflicting):
+    rows = Evaluation(few_labels=0, knn_k=5).row(*conflicting)
+    assert list(rows) == ["knn", "ridge", "linear", "knn_domain_aware", "ridge_domain_aware", "linear_domain_aware"]
+    for probe in ("knn", "ridge", "linear"):
+        assert rows[f"{probe}_domain_aware"] == [1.0, 1.0]
+        assert 0.3 < sum(rows[probe]) / 2 < 0.7
+
+
+def test_aware_probes_are_those_of_each_domain_alone(conflicting):
+    x, y, vx, vy, val_domain, _, _, domain = conflicting
+    evaluation = Evaluation(few_labels=0, knn_k=3, disable_linear_eval=True)
+    rows = evaluation.row(*conflicting)
+    for d in range(2):
+        here, there = domain == d, val_domain == d
+        alone = evaluation.row(x[here], y[here], vx[there], vy[there], torch.zeros(int(there.sum())).long(), 2, 1)
+        assert [rows[f"{probe}_domain_aware"][d] for probe in ("knn", "ridge")] == [alone["knn"][0], alone["ridge"][0]]
+
+
+def test_aware_probes_can_be_left_out(conflicting):
+    off = Evaluation(few_labels=0, domain_aware=False)
+    assert list(off.row(*conflicting)) == ["knn", "ridge", "linear"] == list(off.describe(domain_aware=True)["probes"])
+    assert list(Evaluation().row(*conflicting[:7])) == ["knn", "ridge", "ridge_10_labels", "linear"]
+
+
+def test_the_description_says_which_probe_knows_the_domain():
+    text = Evaluation(disable_linear_eval=True).describe(domain_aware=True)
+    assert "domain-agnostic: fitted on the train images of all domains" in text["head"]
+    assert "one probe per domain, fitted on its train images only" in text["probes"]["knn_domain_aware"]
+    assert "domain" not in Evaluation().describe()["head"]
+    assert "all tasks share" in Evaluation().describe(shared_val=True)["accuracy"]

@@ -160,3 +160,18 @@ def test_atomic_write_makes_folders_and_names_a_file_in_the_way(tmp_path):
     assert (tmp_path / "deep" / "er" / "x.txt").read_bytes() == "ä\n".encode()
     with pytest.raises(CassleError, match=r"x\.txt/y: not written"):
         atomic_write_text(tmp_path / "deep" / "er" / "x.txt" / "y", "1")
+
+
+def test_probes_that_are_aware_of_domains_have_a_table_of_their_own():
+    rows = {**ROWS, "knn_domain_aware": [[0.9, 0.4, 0.3], [0.8, 1.0, 0.5], [0.7, 0.9, 1.0]]}
+    random = {**RANDOM, "knn_domain_aware": [0.2, 0.2, 0.2]}
+    results = assemble(rows, random, PROTOCOL, 3)
+    aware = results["probes"]["knn_domain_aware"]
+    assert aware["forgetting"] == pytest.approx((0.2 + 0.1) / 2) and aware["forward_transfer"] == pytest.approx(0.25)
+    out = io.StringIO()
+    print_table(results, "run", Console(file=out, width=80))
+    first, second = out.getvalue().split("run, domain-aware")
+    head = next(line for line in first.splitlines() if line.strip().startswith("accuracy (%)  "))
+    assert head.split()[2:] == ["knn", "ridge_10_labels"] and "60.0" in first.split("run")[-1]
+    assert "ridge" not in second.split("head:")[0] and "86.7" in second  # A of the aware probe
+    assert max(len(line) for line in out.getvalue().splitlines()) <= 80
