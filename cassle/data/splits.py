@@ -149,7 +149,8 @@ def split_by_domain(train: Tensor, val: Tensor, domains: Sequence[str], num_task
         ConfigError: the benchmark has no domains, or another number of them.
     """
     if num_tasks != len(domains):
-        have = f"has {len(domains)} domain(s), {', '.join(domains)}" if domains else "has no domains"
+        several = f"the {len(domains)} domains" if len(domains) > 1 else "one domain,"
+        have = f"has {several} {', '.join(domains)}" if domains else "has no domains"
         fix = f"use --num_tasks {len(domains)}" if domains else "use --split_strategy class or data"
         raise ConfigError(f"--split_strategy domain with --num_tasks {num_tasks}: this data set {have}; {fix}.")
     own = tuple(_members(train, [d]) for d in range(num_tasks))
