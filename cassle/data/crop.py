@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 TABLE_BYTES = 16 * 2**20  # up to 50 px at 50 px; beyond, computing the weights of the batch costs less than a table
-ONE_BY_ONE = 56  # side of views in pixels from which on a CPU is faster without the products (6 times at 224)
+ONE_BY_ONE = 56  # side of views in pixels from which on a CPU is faster without the products
 FAR = 1e4  # a distance, in filter widths, at which the bicubic filter is surely zero
 
 

@@ -136,10 +136,6 @@ def cut(image: Image.Image, box: Sequence[int], size: int) -> Tensor:
     return torch.from_numpy((pixels[:, ::-1] if flip else pixels).transpose(2, 0, 1).copy())
 
 
-def _as_it_is(crops: Crops) -> Crops:
-    return crops
-
-
 def as_it_is(parcel: Parcel) -> Parcel:
     """Return what the decoder has made: it makes whole batches."""
     return parcel

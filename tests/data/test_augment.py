@@ -55,12 +55,25 @@ def test_each_operation_equals_pillow(step, images):
     assert oracle.differences(step, images, params, recipe).max() <= 2
 
 
-@pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 48), (40, 25, 16), (17, 33, 32), (96, 80, 24)])
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(32, 32, 48), (40, 25, 16), (17, 33, 32), (96, 80, 24), (110, 96, 64)]
+)
 def test_crop_equals_pillow_up_and_down(height, width, size):
     pictures = torch.randint(256, (48, 3, height, width), generator=generator(2, "test"), dtype=torch.uint8)
     recipe = dataclasses.replace(STRONG, size=size, scale=(0.001, 1.0), ratio=(0.2, 5.0))
     params = draw(recipe, 48, height, width, generator(3, "test"))
     assert oracle.differences("crop", pictures, params, recipe).max() <= 2
+
+
+def test_one_by_one_is_what_the_products_are(monkeypatch):
+    """Large views on a CPU, mirrored ones among them."""
+    pictures = torch.randint(256, (24, 3, 70, 90), generator=generator(2, "test"), dtype=torch.uint8)
+    params = draw(dataclasses.replace(STRONG, size=64), 24, 70, 90, generator(3, "test"))
+    boxes = torch.stack([params.top, params.left, params.height, params.width], dim=1)
+    assert params.flip.any() and not params.flip.all()
+    ours = crop.crop_resize_flip(pictures, boxes, params.flip, 64)
+    monkeypatch.setattr(crop, "ONE_BY_ONE", 65)
+    assert (ours - crop.crop_resize_flip(pictures, boxes, params.flip, 64)).abs().max() <= 2
 
 
 @pytest.mark.parametrize("box", [(0, 0, 1, 1), (31, 31, 1, 1), (0, 5, 32, 1), (7, 0, 1, 32), (0, 0, 32, 32)])
