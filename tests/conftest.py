@@ -26,8 +26,10 @@ from PIL import Image  # noqa: E402
 from cassle.data import workers  # noqa: E402
 from tests.two_processes import IMPORTED  # noqa: E402
 
-# A loaded machine is slow at times; the suite has a timeout of its own.
-hypothesis.settings.register_profile("cassle", deadline=None)
+# The suite asks the same cases every time, so that a change is judged by what it changes. New ones are looked for with
+# --hypothesis-profile search. A loaded machine is slow at times; the suite has a timeout of its own.
+hypothesis.settings.register_profile("cassle", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=1000, print_blob=True)
 hypothesis.settings.load_profile("cassle")
 
 REPOSITORY = Path(__file__).parents[1]

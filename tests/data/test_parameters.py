@@ -68,7 +68,7 @@ def test_chances_are_kept():
         assert abs(drawn.float().mean() - chance) < 0.03
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=st.integers(1, 300),
     width=st.integers(1, 300),

@@ -60,7 +60,7 @@ def test_the_other_view_is_no_negative_unless_asked_for(views):
     assert values[0] < values[1]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 10**6),
     scale=st.floats(1e-2, 1e2),

@@ -32,7 +32,7 @@ def test_is_the_cross_entropy_over_assigned_rows(tau):
     assert deepcluster(scores, assignments, temperature=tau).item() == pytest.approx(oracle(scores, assignments, tau))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), extra=st.integers(0, 4))
 def test_knows_neither_order_nor_unassigned_rows(seed, extra):
     scores, assignments = case(seed)

@@ -42,7 +42,7 @@ def test_is_equation_3(views, large, tau_s, tau_t):
     assert found == pytest.approx(oracle(student, teacher, centre, tau_s, tau_t), rel=1e-10)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), shift=st.floats(-10, 10))
 def test_knows_neither_order_nor_offset_and_is_at_least_the_entropy(seed, shift):
     student, teacher, centre = case(seed)

@@ -59,7 +59,7 @@ def test_the_terms_are_weighted_and_add_up():
     assert emp_ssl_terms(z, tcr_weight=0.0)["coding_rate"] == 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 8), dim=st.integers(1, 8))
 def test_the_rate_is_bounded_and_knows_neither_order_nor_rotation(seed, n, dim):
     z = torch.nn.functional.normalize(views(seed, n=n, dim=dim)[0], dim=1)

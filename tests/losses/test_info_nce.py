@@ -33,7 +33,7 @@ def test_is_the_formula(tau, n):
     assert info_nce(q, k, temperature=tau).item() == pytest.approx(oracle(q, k, tau), rel=1e-10, abs=1e-14)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), scale=st.floats(1e-2, 1e2), tau=st.floats(0.05, 2))
 def test_knows_neither_order_nor_length_and_stays_in_its_range(seed, scale, tau):
     q, k = pair(seed)
@@ -44,7 +44,7 @@ def test_knows_neither_order_nor_length_and_stays_in_its_range(seed, scale, tau)
     assert 0 < expected < math.log(len(q)) + 2 / tau
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6))
 def test_both_directions_are_the_distillation_of_one_view(seed):
     q, k = pair(seed)

@@ -48,7 +48,7 @@ def test_is_the_error_of_the_hidden_pixels(normalise, height, width, patch):
     assert found == pytest.approx(oracle(prediction, images, mask, patch, normalise), rel=1e-10)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), scale=st.floats(0.1, 10), shift=st.floats(-10, 10))
 def test_knows_neither_order_nor_visible_patches_nor_units(seed, scale, shift):
     prediction, images, mask = case(seed)

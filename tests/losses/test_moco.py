@@ -35,7 +35,7 @@ def test_is_equation_1(tau, slots):
     assert moco_info_nce(*x, temperature=tau).item() == pytest.approx(oracle(*x, tau), rel=1e-10)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), scale=st.floats(1e-2, 1e2))
 def test_knows_neither_order_nor_length(seed, scale):
     q, k, queue = triple(seed)
@@ -46,7 +46,7 @@ def test_knows_neither_order_nor_length(seed, scale):
     torch.testing.assert_close(moco_info_nce(scale * q, k / scale, scale * queue), expected)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6))
 def test_a_queue_of_the_other_keys_makes_it_info_nce(seed):
     q, k, _ = triple(seed)

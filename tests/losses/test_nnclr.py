@@ -36,7 +36,7 @@ def test_is_equations_3_and_4(tau):
     assert found == pytest.approx(oracle(z, queue, p, tau), rel=1e-10)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), scale=st.floats(1e-2, 1e2))
 def test_knows_neither_order_nor_length(seed, scale):
     nn, p = pair(seed)
@@ -47,7 +47,7 @@ def test_knows_neither_order_nor_length(seed, scale):
     torch.testing.assert_close(info_nce(nn, p, temperature=0.1), expected)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), scale=st.floats(1e-2, 1e2))
 def test_the_nearest_neighbour_of_an_entry_is_the_entry(seed, scale):
     queue, _ = pair(seed, n=8)

@@ -49,7 +49,7 @@ def test_their_gradient_is_the_derivative():
     assert torch.autograd.gradcheck(lambda a: soft_label(a, frozen, 2.0), (logits.requires_grad_(),))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), shift=st.floats(-50, 50))
 def test_soft_labels_know_neither_order_nor_offset(seed, shift):
     logits, frozen = pair(seed)

@@ -43,7 +43,7 @@ def test_is_equation_2(tau, number, targets):
     assert found == pytest.approx(oracle(z, targets, tau), rel=1e-10)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 10**6),
     scale=st.floats(1e-2, 1e2),
@@ -61,7 +61,7 @@ def test_knows_neither_order_nor_length_nor_the_names_of_the_classes(seed, scale
     torch.testing.assert_close(supcon(z1, z2, targets=torch.tensor([*renamed, -1])[targets]), expected)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), number=st.integers(2, 4), labelled=st.lists(st.booleans(), min_size=6, max_size=6))
 def test_is_nt_xent_when_no_two_labels_are_alike(seed, number, labelled):
     z = views(seed, number=number)

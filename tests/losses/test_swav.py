@@ -52,7 +52,7 @@ def test_is_equation_2(tau):
     assert swav(s, q, temperature=tau).item() == pytest.approx(oracle(s, q, tau), rel=1e-10)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 9), prototypes=st.integers(1, 9), shift=st.floats(-5, 5))
 def test_codes_are_distributions_and_prototypes_share_alike(seed, n, prototypes, shift):
     s = scores(seed, n, prototypes)
@@ -64,7 +64,7 @@ def test_codes_are_distributions_and_prototypes_share_alike(seed, n, prototypes,
     torch.testing.assert_close(sinkhorn(s + shift), sinkhorn(s))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6))
 def test_knows_no_order_and_is_at_least_the_entropy(seed):
     s, q = scores(seed), sinkhorn(scores(seed + 1))

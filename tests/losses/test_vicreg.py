@@ -56,7 +56,7 @@ def test_the_defaults_are_the_papers_weights():
     assert vicreg(z1, z2).item() == pytest.approx(sum(oracle(z1, z2, 25, 25, 1).values()), rel=1e-10)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), shift=st.floats(-10, 10), n=st.sampled_from([3, 9]))
 def test_knows_neither_order_nor_origin(seed, shift, n):
     z1, z2 = views(seed, n=n)
@@ -69,7 +69,7 @@ def test_knows_neither_order_nor_origin(seed, shift, n):
     torch.testing.assert_close(vicreg(z1 + shift, z2 + shift), expected)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), scale=st.floats(0.1, 10))
 def test_how_the_terms_scale(seed, scale):
     z1, z2 = views(seed)

@@ -52,7 +52,7 @@ def test_is_the_distance_of_white_views(size, count, eps):
     assert found == pytest.approx(oracle(z, orders, size, eps), rel=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), n=st.integers(5, 20), dim=st.integers(1, 4))
 def test_white_rows_have_mean_zero_and_covariance_identity(seed, n, dim):
     z = whiten(views(seed, n, dim)[0])
@@ -60,7 +60,7 @@ def test_white_rows_have_mean_zero_and_covariance_identity(seed, n, dim):
     torch.testing.assert_close(z.T @ z / (n - 1), torch.eye(dim, dtype=z.dtype), rtol=0, atol=1e-7)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), scale=st.floats(0.1, 10), shift=st.floats(-10, 10))
 def test_knows_neither_view_order_nor_units_and_stays_in_its_range(seed, scale, shift):
     z1, z2 = views(seed)

@@ -47,7 +47,7 @@ def test_is_lloyds_algorithm_on_the_sphere(monkeypatch, iterations, max_entries)
     assert assigned.tolist() == labels and assigned.dtype == torch.int64
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 9), n=st.integers(1, 20))
 def test_centroids_are_unit_rows_and_more_iterations_are_no_worse(seed, k, n):
     x = torch.nn.functional.normalize(rows(seed, n), dim=1)
