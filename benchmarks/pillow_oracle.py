@@ -96,7 +96,7 @@ def pillow_chain(image: Image.Image, p: ViewParameters, i: int, recipe: Recipe) 
 
 def batched(step: str, images: Tensor, p: ViewParameters, recipe: Recipe) -> Tensor:
     """Apply one operation of the engine to every sample; returns grey levels, ``(B, 3, size, size)``."""
-    everyone, pixels = torch.arange(len(images)), images.float()
+    pixels = images.float()
     boxes = torch.stack([p.top, p.left, p.height, p.width], dim=1)
     whole = torch.tensor([[0, 0, *images.shape[2:]]]).expand(len(images), 4)
     factor = dict(zip(("brightness", "contrast", "saturation", "hue"), p.factors.unbind(1), strict=True)).get(step)
@@ -107,9 +107,9 @@ def batched(step: str, images: Tensor, p: ViewParameters, recipe: Recipe) -> Ten
         "contrast": lambda: colour.blend(pixels, torch.stack([factor, 1 - factor, 0 * factor])),
         "saturation": lambda: colour.blend(pixels, torch.stack([factor, 0 * factor, 1 - factor])),
         "hue": lambda: colour.shift_hue(pixels, factor),
-        "grayscale": lambda: colour.grayscale(pixels, everyone),
-        "blur": lambda: blur.gaussian_blur(pixels, everyone, p.sigma, recipe.blur_sigma[1]),
-        "solarize": lambda: colour.solarize(pixels, everyone, recipe.solarize_threshold),
+        "grayscale": lambda: colour.grayscale(pixels),
+        "blur": lambda: blur.gaussian_blur(pixels, p.sigma, recipe.blur_sigma[1]),
+        "solarize": lambda: colour.solarize(pixels, recipe.solarize_threshold),
         "flip": lambda: crop.crop_resize_flip(images, whole, always, images.shape[3]),
     }
     return steps[step]()

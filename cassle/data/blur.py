@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 PASSES = 3
+PART = 32  # pixels of a long line that a CPU computes at a time: of 16 to 112, the fastest at 224 px
 
 
 def box_radius(sigma: Tensor) -> Tensor:
@@ -45,21 +46,43 @@ def blur_matrices(sigma: Tensor, size: int, largest: float) -> Tensor:
     return thrice
 
 
-def gaussian_blur(images: Tensor, index: Tensor, sigma: Tensor, largest: float) -> Tensor:
-    """Blur the samples in ``index`` in place; equal to ``ImageFilter.GaussianBlur(sigma)`` within 2 grey levels.
+def gaussian_blur(images: Tensor, sigma: Tensor, largest: float) -> Tensor:
+    """Blur a batch in place; equal to ``ImageFilter.GaussianBlur(sigma)`` within 2 grey levels.
 
     Args:
         images: integers 0..255 in float32, ``(B, 3, S, S)``.
-        index: samples to blur, int64 ``(N,)``.
-        sigma: their sigmas in pixels, ``(N,)``.
+        sigma: in pixels, positive, ``(B,)``.
         largest: an upper bound of ``sigma`` in pixels.
     """
-    chosen = images.index_select(0, index)
-    count, channels, size, _ = chosen.shape
-    matrices = blur_matrices(sigma, size, largest)
-    lines = torch.bmm(chosen.view(count, channels * size, size), matrices.transpose(1, 2)).round_()
-    lines = lines.view(count, channels, size, size)
-    for channel in range(channels):
-        chosen[:, channel] = torch.bmm(matrices, lines[:, channel])
-    images[index] = chosen.round_()
-    return images
+    batch, channels, size, _ = images.shape
+    parts, matrices = _parts(size, sigma, largest)
+    across = matrices.transpose(1, 2)
+    lines = torch.empty_like(images)
+    flat, blurred = images.view(batch, -1, size), lines.view(batch, -1, size)
+    for target, source, rows in parts:
+        blurred[:, :, target] = torch.bmm(flat[:, :, source], across[:, :, rows])
+    lines.round_()
+    for target, source, rows in parts:
+        for channel in range(channels):
+            images[:, channel, target] = torch.bmm(matrices[:, rows], lines[:, channel, source])
+    return images.round_()
+
+
+def _parts(size: int, sigma: Tensor, largest: float) -> tuple[list[tuple[slice, slice, slice]], Tensor]:
+    """Return which pixels of a line are made of which others by which rows of the matrices, and the matrices.
+
+    A pixel depends on its neighbours alone, and the matrix of a shorter line has all the rows that there are: those
+    at its begin and end, where the border is repeated, and those between, which are equal but for their place.
+    """
+    reach = PASSES * (math.ceil(largest) + 1)
+    window = PART + 2 * reach
+    if sigma.device.type != "cpu" or size <= window + PART:  # a device likes few large products better
+        whole = slice(0, size)
+        return [(whole, whole, whole)], blur_matrices(sigma, size, largest)
+    parts = []
+    for start in [*range(0, size - PART, PART), size - PART]:
+        first = min(max(start - reach, 0), size - window)
+        parts.append(
+            (slice(start, start + PART), slice(first, first + window), slice(start - first, start - first + PART))
+        )
+    return parts, blur_matrices(sigma, window, largest)

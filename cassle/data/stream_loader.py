@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cassle.data.batch import Batch
+from cassle.data.pixels import images_at
 from cassle.data.read_ahead import OVER, ReadAhead
 from cassle.data.recipe import Recipe
 from cassle.data.stream_state import dealt_anew
@@ -175,7 +176,7 @@ class StreamLoader:
             return None
         if isinstance(chunk, Tensor):
             index = chunk.to(self.pixels.device, non_blocking=True)
-            return Arrived(index, self.pixels[index], self.targets[index], self.targets[index], 0)
+            return Arrived(index, images_at(self.pixels, index), self.targets[index], self.targets[index], 0)
         lost = self.batch_size - len(chunk.positions)
         if lost:
             self.num_skipped += lost
@@ -228,7 +229,7 @@ class StreamLoader:
     def _found(self, index: Tensor, pixels: Tensor | None) -> Tensor:
         if pixels is None and self.payload:
             raise ValueError("a stream that passes once cannot be asked for an image by its position.")
-        return self.pixels[index] if pixels is None else pixels
+        return images_at(self.pixels, index) if pixels is None else pixels
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position and, of each process, what was skipped and with payload the images of the batch at hand.

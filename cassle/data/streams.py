@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cassle.data.orders import Order
+from cassle.data.pixels import images_at
 
 
 class Chunk(NamedTuple):
@@ -111,7 +112,7 @@ class ArrayStream(IndexedStream):
         """Return copies of the samples at stream positions [start, start + count), cut at the length."""
         index = self.index(start, count)
         positions, targets = torch.arange(start, start + len(index)), self.targets[index]
-        return Chunk(positions, self.pixels[index.to(self.pixels.device)], targets, targets, [])
+        return Chunk(positions, images_at(self.pixels, index.to(self.pixels.device)), targets, targets, [])
 
 
 def shard(position: int, rank: int, world: int, batch: int) -> tuple[int, int]:

@@ -97,7 +97,7 @@ class DealtPayload(nn.Module):
         """
         if self.payload is not None and self.world > 1:
             raise ValueError(f"the images lie in {self.world} processes: draw them with recall(...).")
-        return self._looked_up(slots, None if self.payload is None else self.payload[slots])
+        return self._looked_up(slots, None if self.payload is None else self.payload.index_select(0, slots))
 
     def _looked_up(self, slots: Tensor, images: Tensor | None) -> Entries:
         features = None if self.features is None else self.features[slots]

@@ -95,7 +95,7 @@ def test_a_table_of_weights_changes_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.57, 1.0, 2.0, 5.0])
-@pytest.mark.parametrize("size", [8, 33])
+@pytest.mark.parametrize("size", [8, 33, 100])
 def test_blur_equals_pillow_at_any_sigma(sigma, size):
     pictures = oracle.noise(8, size)
     params = draw(STRONG, 8, size, size, generator(5, "test"))
@@ -104,19 +104,27 @@ def test_blur_equals_pillow_at_any_sigma(sigma, size):
     assert oracle.differences("blur", pictures, params, recipe).max() <= 2
 
 
-def test_blur_keeps_a_flat_image_and_only_touches_the_index():
-    images = torch.full((3, 3, 9, 9), 77.0)
-    images[1] = oracle.noise(1, 9)[0].float()
-    before = images.clone()
-    blur.gaussian_blur(images, torch.tensor([0, 2]), torch.tensor([1.0, 2.0]), 2.0)
-    assert torch.equal(images, before)
+@pytest.mark.parametrize("size", [9, 120])
+def test_blur_keeps_a_flat_image(size):
+    images = torch.full((2, 3, size, size), 77.0)
+    assert torch.equal(blur.gaussian_blur(images.clone(), torch.tensor([1.0, 2.0]), 2.0), images)
+
+
+@pytest.mark.parametrize("size", [83, 96, 97, 130])
+def test_a_long_line_blurred_in_parts_is_what_one_product_makes_of_it(size, monkeypatch):
+    images, sigma = oracle.noise(3, size).float(), torch.tensor([0.1, 1.3, 2.0])
+    parts, _ = blur._parts(size, sigma, 2.0)
+    assert len(parts) > 1
+    ours = blur.gaussian_blur(images.clone(), sigma, 2.0)
+    monkeypatch.setattr(blur, "PART", size)
+    assert torch.equal(ours, blur.gaussian_blur(images.clone(), sigma, 2.0))
 
 
 def test_solarize_at_any_threshold():
     ramp = torch.arange(256.0).view(1, 1, 16, 16).expand(1, 3, 16, 16)
     for threshold in (0, 1, 100, 128, 255, 256):
         expected = torch.where(ramp < threshold, ramp, 255 - ramp)
-        assert torch.equal(colour.solarize(ramp.clone(), torch.tensor([0]), threshold), expected)
+        assert torch.equal(colour.solarize(ramp.clone(), threshold), expected)
 
 
 def test_hue_of_every_primary_and_grey():

@@ -102,7 +102,7 @@ fraction = st.floats(0, 1, width=32)
 matrices = st.integers(1, 6).flatmap(
     lambda tasks: st.lists(st.lists(fraction, min_size=tasks, max_size=tasks), min_size=1, max_size=tasks)
 )
-quick = settings(max_examples=60, deadline=None, derandomize=True)
+quick = settings(max_examples=60)
 
 
 @quick
