@@ -3,21 +3,17 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-import torch
 
 from cassle import processes
-from cassle.cli import main_continual
 from cassle.engine.trainer import Training
-from tests.two_processes import forkserver
+
+from .two_started import assert_same_training, ended, start_as_srun_does, wait_for
 
 ROOT = Path(__file__).parents[2]
 WORDS = """
@@ -41,38 +37,6 @@ def start(folder: Path, *launcher: str, minutes: int = 0) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def start_as_srun_does(folder: Path, minutes: int = 0) -> list[BaseProcess]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    job = {
-        "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODEID": "0",
-        "SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "test", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": port,
-    }  # fmt: skip
-    context, started = forkserver(), []
-    for rank in ("0", "1"):
-        environment = {**job, "SLURM_PROCID": rank, "SLURM_LOCALID": rank}
-        started.append(context.Process(target=one_of_srun, args=(folder, environment, minutes)))
-        started[-1].start()
-    return started
-
-
-def one_of_srun(folder: Path, environment: Mapping[str, str], minutes: int) -> None:
-    os.environ.update(environment)
-    log = os.open(folder.with_name(f"log{environment['SLURM_PROCID']}"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    sys.exit(main_continual(flags(folder, minutes)))
-
-
-def ended(started: list[BaseProcess], folder: Path, code: int) -> None:
-    for process in started:
-        process.join(timeout=100)
-    assert [process.exitcode for process in started] == [code, code], [
-        folder.with_name(f"log{rank}").read_text() for rank in (0, 1)
-    ]
-
-
 def finish(process: subprocess.Popen) -> str:
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
@@ -86,22 +50,6 @@ def children(parent: int) -> Iterator[int]:
                 yield int(status.parent.name)
         except OSError:  # it has just ended
             continue
-
-
-def wait_for(path: Path) -> None:
-    """Wait until a checkpoint is written, or written anew."""
-    before, deadline = path.stat().st_mtime_ns if path.exists() else 0, time.monotonic() + 100
-    while not (path.exists() and path.stat().st_mtime_ns > before):
-        assert time.monotonic() < deadline, f"no {path}"
-        time.sleep(0.02)
-
-
-def tensors(content: object, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    if isinstance(content, torch.Tensor):
-        yield name, content
-    elif isinstance(content, Mapping):
-        for key, value in content.items():
-            yield from tensors(value, f"{name}/{key}")
 
 
 @pytest.mark.timeout(600)
@@ -120,24 +68,19 @@ def test_a_run_that_loses_its_processes_in_every_way_continues_to_equal_numbers(
     if process.returncode == 1:
         assert "error: Another process of this run has ended" in output and "Traceback" not in output
 
-    both = start_as_srun_does(disturbed)  # the machine dies
+    both = start_as_srun_does(disturbed, flags(disturbed, 0))  # the machine dies
     wait_for(disturbed / "task1" / "last.ckpt")
     for process in both:
         process.kill()
     ended(both, disturbed, -signal.SIGKILL)
 
-    both = start_as_srun_does(disturbed)  # one process is told to stop: both save
+    both = start_as_srun_does(disturbed, flags(disturbed, 0))  # one process is told to stop: both save
     wait_for(disturbed / "task1" / "last.ckpt")
     os.kill(both[1].pid, signal.SIGTERM)
     ended(both, disturbed, 143)
 
-    ended(start_as_srun_does(disturbed, minutes=9), disturbed, 0)
-    for name in ("results.json", "task0/metrics.csv", "task1/metrics.csv"):
-        assert (disturbed / name).read_bytes() == (undisturbed / name).read_bytes(), name
-    for task in ("task0", "task1"):
-        one, other = (dict(tensors(torch.load(run / task / "final.ckpt"))) for run in (disturbed, undisturbed))
-        assert one.keys() == other.keys() and any("memory" in name for name in one)
-        assert [name for name in one if not torch.equal(one[name], other[name])] == []
+    ended(start_as_srun_does(disturbed, flags(disturbed, 9)), disturbed, 0)
+    assert_same_training(disturbed, undisturbed)
     results = json.loads((disturbed / "results.json").read_text())
     assert len(results["probes"]["knn"]["accuracy_matrix"]) == 2
     assert results["protocol"]["images_per_step"] == 64 and results["protocol"]["learning_rate"] == 0.075
