@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 WORLD = 2
-IMPORTED = ["cassle.engine.experiment", "cassle.engine.stream"]
+IMPORTED = ["cassle.engine.experiment"]
 
 
 def in_two_processes(worker: Callable[..., Any], folder: Path, *args: Any) -> list[Any]:

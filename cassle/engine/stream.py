@@ -1,4 +1,4 @@
-"""An experiment over a stream: one training in parts, with an evaluation after each; nothing starts anew between."""
+"""The chain of a stream: one training in parts, with an evaluation after each; nothing starts anew between."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cassle.data.source import Images
 from cassle.data.stream_loader import StreamLoader
 from cassle.engine import handoff
 from cassle.engine.callbacks import Checkpointing, Seeding, on_a_terminal
-from cassle.engine.experiment import Experiment
+from cassle.engine.chain import Chain
 from cassle.engine.handoff import Handoff
 from cassle.engine.interruption import Interruption
 from cassle.engine.ledger import Ledger, TaskRecord
@@ -34,7 +34,7 @@ from cassle.strategies import STRATEGIES
 ROWS = 50  # of the table, over the whole stream
 
 
-class StreamExperiment(Experiment):
+class StreamChain(Chain):
     """Training on samples that arrive once, evaluated along the way; continues where an earlier run stopped.
 
     The parts between evaluations are the records of the ledger. The optimizer, the schedule, the memory and the
@@ -43,13 +43,6 @@ class StreamExperiment(Experiment):
 
     loader: StreamLoader
     parts = "evaluations"
-
-    @classmethod
-    def of(cls, experiment: Experiment) -> StreamExperiment:
-        """Return the same experiment, as one over a stream."""
-        made = cls.__new__(cls)
-        made.__dict__.update(experiment.__dict__)
-        return made
 
     def _load_images(self) -> TaskImages:
         plan, training = self.plan, self.plan.training
@@ -88,9 +81,9 @@ class StreamExperiment(Experiment):
             ended=self.timetable.ended(batches), skipped=table.skipped,
         )  # fmt: skip
 
-    def _divide(self, ledger: Ledger) -> None:
-        if not ledger.path.is_file() or all(record.status == "pending" for record in ledger.tasks):
-            ledger.tasks = [TaskRecord() for _ in self.ends]
+    def _records(self, ledger: Ledger) -> list[TaskRecord]:
+        begun = ledger.path.is_file() and any(record.status != "pending" for record in ledger.tasks)
+        return ledger.tasks if begun else [TaskRecord() for _ in self.ends]
 
     def _fresh(self, images: TaskImages) -> SSLMethod:
         return fresh_model(

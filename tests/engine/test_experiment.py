@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from cassle.data.resident import ResidentLoader
-from cassle.engine import experiment as experiment_module
+from cassle.engine.tasks import TaskChain
 from cassle.errors import CassleError, CheckpointError, ConfigError
 from cassle.evaluation import report
 from cassle.methods import simclr
@@ -89,7 +89,7 @@ def test_metrics_have_one_row_an_epoch(finished):
 def test_a_finished_run_prints_its_table_and_trains_nothing(finished, tmp_path, monkeypatch, capsys, plain_picture):
     base, lines = copy_of(finished, tmp_path), []
     before = {path: path.stat().st_mtime_ns for path in base.rglob("final.ckpt")}
-    monkeypatch.setattr(experiment_module.Experiment, "_train", lambda *args: pytest.fail("trained again"))
+    monkeypatch.setattr(TaskChain, "_train", lambda *args: pytest.fail("trained again"))
     results = run(base, method="simclr", **DISTILLED, say=lines.append)
     assert results == finished[2]
     assert "finished before" in lines[0] and "average accuracy" in capsys.readouterr().out

@@ -7,6 +7,7 @@ from cassle.data import source
 from cassle.data.engines import RESIDENT
 from cassle.engine.experiment import Experiment
 from cassle.engine.missing import batch_problems
+from cassle.engine.tasks import TaskChain
 from cassle.errors import ConfigError
 
 from . import TINY, run
@@ -52,9 +53,9 @@ def test_what_is_left_out_for_dali_is_not_called_damaged(image_tree, truncated_i
     for i in range(7):
         Image.new("P", (10, 8)).save(root / "train" / "dog" / f"still{i}.gif")
     said = []
-    experiment = Experiment(**SMALL, data_dir=root, experiment_dir=tmp_path / "job", say=said.append)
-    monkeypatch.setattr(experiment, "_engine", lambda: RESIDENT._replace(name="dali"))
-    images = experiment._load_images()
+    experiment = Experiment(**SMALL, data_dir=root, experiment_dir=tmp_path / "job")
+    monkeypatch.setattr(experiment.plan, "choose_engine", lambda: RESIDENT._replace(name="dali"))
+    images = TaskChain(experiment.plan, experiment.folder, said.append)._load_images()
     assert len(images.train.targets) == 20 and len(images.skipped) == 1 and len(images.left_out) == 7
     torn, foreign = (line.splitlines() for line in said if line.startswith("Left out"))
     assert torn[0] == "Left out: 1 images that do not decode." and "torn.jpg: truncated" in torn[1] and len(torn) == 2

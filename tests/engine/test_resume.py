@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import cassle.atomic
-from cassle.engine import experiment as experiment_module
+from cassle.engine import chain as chain_module
 from cassle.evaluation import report
 
 from . import BYOL, DISTILLED, STEPS, Killed, assert_equal, kill_at_batch, outcome, read_until, run, start, weights
@@ -43,7 +43,7 @@ def references(tmp_path_factory):
 
 def kill_in_evaluation(monkeypatch, number):
     """Die at evaluation ``number``: 0 is the random encoder, then one per task."""
-    rows, calls = experiment_module.accuracy_rows, []
+    rows, calls = chain_module.accuracy_rows, []
 
     def dying(*args):
         calls.append(args)
@@ -51,7 +51,7 @@ def kill_in_evaluation(monkeypatch, number):
             raise Killed
         return rows(*args)
 
-    monkeypatch.setattr(experiment_module, "accuracy_rows", dying)
+    monkeypatch.setattr(chain_module, "accuracy_rows", dying)
 
 
 def kill_at_write(monkeypatch, name, number):
