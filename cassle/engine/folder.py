@@ -132,9 +132,14 @@ class ExperimentFolder:
             raise ConfigError(problems)
 
     def _with_engine(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return settings with the engine that ``auto`` has come to here, which is the same run."""
+        """Return settings with the engine that ``auto`` has come to here, which is the same run.
+
+        And with the device where DALI decodes, said or not; with another engine it is no matter.
+        """
         begun = (self.manifest() or {}).get("engine")
-        return {**config, "engine": begun} if begun and config.get("engine") == "auto" else config
+        device = (config.get("dali_device") or "gpu") if begun in (None, "dali") else None
+        engine = begun if begun and config.get("engine") == "auto" else config.get("engine")
+        return {**config, "engine": engine, "dali_device": device}
 
     def manifest(self) -> dict[str, Any] | None:
         """Return the tasks and the data that the experiment began with; None if it begins now."""
