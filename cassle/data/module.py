@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,9 @@ from cassle.checks import Count, Seed, Share, Whole, out_of_range
 from cassle.data import BENCHMARKS
 from cassle.data.benchmarks import Benchmark, Location, Part
 from cassle.data.engines import Engine, choose, idle_device
+from cassle.data.manifest import manifest_of
 from cassle.data.paths import take
-from cassle.data.pixels import FilePixels, content_of
+from cassle.data.pixels import FilePixels
 from cassle.data.room import room_for
 from cassle.data.scan import readable
 from cassle.data.source import ArraySource, FileSource, Images, refuse_damage
@@ -223,14 +223,8 @@ class TaskData:
         engine, (first, second) = engine or self.choose_engine(size, device), self.parts()
         train, val = (part and self._images(part, engine, size, device, say) for part in (first, second))
         split = self.split(train, val)
-        digest = hashlib.sha256()
-        for images in (train, *([val] if val else [])):
-            for chunk in content_of(images.pixels):
-                digest.update(chunk)
-            digest.update(images.targets.numpy())
-        manifest = {"dataset": self.dataset, "engine": engine.name, **split.manifest(first.classes)}
-        whole = {**manifest, "content_sha256": digest.hexdigest()}
-        return TaskImages(train, val, split, first.classes, whole, engine, self.benchmark.eval_border)
+        manifest = manifest_of(self.dataset, engine.name, split, first.classes, train, val)
+        return TaskImages(train, val, split, first.classes, manifest, engine, self.benchmark.eval_border)
 
     def _images(
         self, part: Part, engine: Engine, size: int, device: torch.device, say: Callable[[str], object]
