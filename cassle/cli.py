@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from cassle.errors import CassleError, ConfigError
+from cassle.processes import launched_rank, let_the_first_speak
 from cassle.spelling import collect, upstream_spelling
 
 #: flags of upstream's SGD training of a linear head
@@ -33,6 +34,9 @@ def guarded(command: Callable[[], int]) -> int:
     try:
         return command()
     except ConfigError as error:
+        if error.everywhere and launched_rank() > 0:
+            let_the_first_speak()
+            return 2
         lines = [line if line.startswith(" ") else f"  {line}".replace("\n", "\n  ") for line in error.problems]
         print("\n".join([f"{len(lines)} problem{'s' * (len(lines) > 1)}:", *lines]), file=sys.stderr)
         return 2

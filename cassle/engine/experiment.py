@@ -15,7 +15,7 @@ from cassle.engine import handoff
 from cassle.engine.callbacks import epoch_line, on_a_terminal
 from cassle.engine.checkpoint import digest
 from cassle.engine.folder import ExperimentFolder
-from cassle.engine.group import leaving_quietly
+from cassle.engine.group import launch_problems, leaving_quietly
 from cassle.engine.handoff import Handoff
 from cassle.engine.interruption import Interruption
 from cassle.engine.ledger import Ledger, Rows, TaskRecord
@@ -75,7 +75,7 @@ class Experiment:
             torch.set_num_threads(self.plan.training.num_threads)
         problems = self.plan.missing_here()
         if problems:
-            raise ConfigError(problems)
+            raise ConfigError(problems, everywhere=bool(launch_problems(self.plan.training)))
         if not self.writes:
             with leaving_quietly(), Interruption() as interruption:
                 return self._chain(interruption, None)
