@@ -113,14 +113,8 @@ def _train(values: dict[str, Any], modes: set[str]) -> None:
 
 
 def _probe(values: dict[str, Any], modes: set[str]) -> None:
-    from cassle.engine.linear import (
-        evaluate_checkpoint,
-        missing_here,
-        problems_of,
-        results_beside,
-        schema,
-        wrong_settings,
-    )
+    from cassle.engine.linear import evaluate_checkpoint, missing_here, problems_of, schema, wrong_settings
+    from cassle.engine.offline import results_beside
     from cassle.engine.settings import canonical_names, plain
 
     values, problems = upstream_spelling(canonical_names(values), _note)
