@@ -18,7 +18,7 @@ from cassle.data.paths import take
 from cassle.data.pixels import FilePixels
 from cassle.data.room import room_for
 from cassle.data.scan import readable
-from cassle.data.source import ArraySource, FileSource, Images, refuse_damage
+from cassle.data.source import ArraySource, FileSource, Images, Source, refuse_damage
 from cassle.data.splits import CLASS_SEED, Split, class_order, split_by_class, split_by_data, split_by_domain
 from cassle.data.task_images import TaskImages
 from cassle.errors import ConfigError, DataError
@@ -164,8 +164,8 @@ class TaskData:
             self._parts = train, val
         return self._parts
 
-    def split(self, train: Images | None = None, val: Images | None = None) -> Split:
-        """Return the split of the indexed samples, or of the loaded ones, from which damaged images are gone."""
+    def split(self, train: Images | Source | None = None, val: Images | Source | None = None) -> Split:
+        """Return the split of the indexed samples, or of given ones, from which damaged images are gone."""
         first, second = self.parts()
         train = train or first.source
         val = val or (second.source if second else None)
