@@ -118,9 +118,9 @@ SUITES = {
         --dataset custom --size 16 --num_tasks 2 --split_strategy data --backbone tiny --width 32 --batch_size 64
         --max_epochs 20 --method simclr --output_dim 64 --temperature 0.2 --lr 0.4 --warmup_epochs 2 --min_scale 0.5
         --brightness 0.4 --contrast 0.4 --horizontal_flip_prob 0 --proj_hidden_dim 256 --disable_online_eval
-        --few_labels 0 --linear_max_iter 100 --num_threads 1 --num_workers 1 --dali_device cpu
+        --few_labels 0 --linear_max_iter 100 --num_threads 1 --num_workers 1
         """,
-        {name: f"--engine {name}" for name in ("resident", "workers", "dali")},
+        {name: f"--engine {name}" for name in ("resident", "workers")} | {"dali": "--engine dali --dali_device cpu"},
     ),
 }
 PROBES = ("knn", "ridge", "linear")

@@ -40,7 +40,7 @@ COMMON = {
 }  # fmt: skip
 FILES_JOB = {
     "method": "simclr", "dataset": "custom", "size": 96, "num_tasks": 2, "max_epochs": 2, "warmup_epochs": 1,
-    "batch_size": 24, "strategy": "er", "mem_size": 48, "replay_batch_size": 8, "num_workers": 2, "dali_device": "cpu",
+    "batch_size": 24, "strategy": "er", "mem_size": 48, "replay_batch_size": 8, "num_workers": 2,
 }  # fmt: skip
 JOBS = {
     "tasks": {
@@ -51,7 +51,8 @@ JOBS = {
         "method": "simsiam", "stream": "class", "strategy": "minred", "payload": "true", "mem_size": 192,
         "memory_warm_up": 192, "num_updates": 3, "replay_batch_size": 48, "lr": 0.1, "eval_at": [25, 50, 75, 100],
     },
-    **{engine: {**FILES_JOB, "engine": engine} for engine in ("workers", "dali")},
+    "workers": {**FILES_JOB, "engine": "workers"},
+    "dali": {**FILES_JOB, "engine": "dali", "dali_device": "cpu"},
 }  # fmt: skip
 LAST_PHASE = "writing the results"
 KILLS_A_RUN, SHARE_WHILE_SAVING = 3, 0.25

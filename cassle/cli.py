@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from cassle.errors import CassleError, ConfigError
+from cassle.processes import launched_rank, let_the_first_speak
 from cassle.spelling import collect, upstream_spelling
 
 #: flags of upstream's SGD training of a linear head
@@ -33,6 +34,9 @@ def guarded(command: Callable[[], int]) -> int:
     try:
         return command()
     except ConfigError as error:
+        if error.everywhere and launched_rank() > 0:
+            let_the_first_speak()
+            return 2
         lines = [line if line.startswith(" ") else f"  {line}".replace("\n", "\n  ") for line in error.problems]
         print("\n".join([f"{len(lines)} problem{'s' * (len(lines) > 1)}:", *lines]), file=sys.stderr)
         return 2
@@ -109,14 +113,8 @@ def _train(values: dict[str, Any], modes: set[str]) -> None:
 
 
 def _probe(values: dict[str, Any], modes: set[str]) -> None:
-    from cassle.engine.linear import (
-        evaluate_checkpoint,
-        missing_here,
-        problems_of,
-        results_beside,
-        schema,
-        wrong_settings,
-    )
+    from cassle.engine.linear import evaluate_checkpoint, missing_here, problems_of, schema, wrong_settings
+    from cassle.engine.offline import results_beside
     from cassle.engine.settings import canonical_names, plain
 
     values, problems = upstream_spelling(canonical_names(values), _note)

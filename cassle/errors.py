@@ -14,9 +14,11 @@ class ConfigError(CassleError):
 
     Args:
         problems: one sentence per wrong setting.
+        everywhere: whether all processes that were started have the same ones, so that the first may speak for all.
     """
 
-    def __init__(self, problems: str | Iterable[str]) -> None:
+    def __init__(self, problems: str | Iterable[str], *, everywhere: bool = False) -> None:
+        self.everywhere = everywhere
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +28,7 @@ LOST = (
     "timeout",
 )
 
+HEAD_START = 30.0  # seconds that the first process may come later than the others, which leave after it
 _patient: Any = None  # the group in which processes wait for as long as it takes
 
 
@@ -48,6 +51,25 @@ def launched() -> tuple[str, int] | None:
     return ("srun", tasks) if tasks > 1 else None
 
 
+def launched_rank() -> int:
+    """Return the number that torchrun or srun has given this process, whatever the run makes of it; else 0."""
+    started = launched()
+    return int(os.environ.get("SLURM_PROCID" if started[0] == "srun" else "RANK", 0)) if started else 0
+
+
+def let_the_first_speak() -> None:
+    """Wait until this process is told to end, or long enough.
+
+    At the end of one process torchrun and ``srun --kill-on-bad-exit=1`` stop the others: they would stop the first one
+    before it has printed what is wrong.
+    """
+    told = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    with suppress(KeyboardInterrupt):
+        told.wait(HEAD_START)
+    signal.signal(signal.SIGTERM, before)
+
+
 def rank(processes: int, per_node: int) -> int:
     """Return the number of this process among ``processes``, ``per_node`` of them on each machine.
 
@@ -55,9 +77,10 @@ def rank(processes: int, per_node: int) -> int:
     """
     if processes == 1:
         return 0  # several independent runs under one srun are each their own first process
-    started = launched()
-    if started is not None or "RANK" in os.environ:
-        return int(os.environ["SLURM_PROCID" if started and started[0] == "srun" else "RANK"])
+    if launched() is not None:
+        return launched_rank()
+    if "RANK" in os.environ:
+        return int(os.environ["RANK"])
     return int(os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", 0))) * per_node + local_rank()
 
 

@@ -22,15 +22,16 @@ IN_STREAMS = "; of a stream, threads decode each batch as it arrives"
 
 
 class Engine(NamedTuple):
-    """An engine and, in words, why it is the one."""
+    """An engine and, in words, why it is the one; and what was given that it has no use for."""
 
     name: Name
     reason: str
+    unused: str = ""
 
     @property
     def line(self) -> str:
         """What a run says of it."""
-        return f"Engine: {self.name}; {self.reason}."
+        return f"Engine: {self.name}; {self.reason}.{self.unused and f' {self.unused}'}"
 
 
 RESIDENT = Engine("resident", "the data lies in memory")
@@ -39,6 +40,16 @@ RESIDENT = Engine("resident", "the data lies in memory")
 def has_dali() -> bool:
     """Return whether NVIDIA DALI is installed."""
     return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
+
+
+def idle_device(engine: str, dali_device: str | None) -> list[str]:
+    """Return why a device that was given for DALI is of no use to the engine that was asked for, in one sentence."""
+    if dali_device is None or engine in ("auto", "dali"):
+        return []
+    return [
+        f"--dali_device {dali_device}: says where DALI decodes, and --engine {engine} does without DALI; leave "
+        "--dali_device out, or give --engine dali."
+    ]
 
 
 def choose(
@@ -66,6 +77,23 @@ def choose(
         ConfigError: DALI is asked for and not installed, or for a GPU that is not there.
         DataError: the data set must fit in memory, and does not.
     """
+    engine = _chosen(data, size, device, room, unasked, stream=stream, begun=begun)
+    if data.asked_dali_device is None or engine.name == "dali":
+        return engine
+    way = "to have DALI decode, give --engine dali" if data.in_files and not begun else "leave it out"
+    return engine._replace(unused=f"--dali_device {data.asked_dali_device} is not used: {way}.")
+
+
+def _chosen(
+    data: TaskData,
+    size: int,
+    device: torch.device,
+    room: int,
+    unasked: int | None,
+    *,
+    stream: bool,
+    begun: Name | None,
+) -> Engine:
     files, needed = data.in_files, data.num_bytes(size)
     wanted = begun if begun and data.engine == "auto" else data.engine
     reason = BEGUN if wanted != data.engine else "asked for"

@@ -33,6 +33,12 @@ class Location:
     val_list: Path | None = None
     held_out: float = 0.0
 
+    @property
+    def flags(self) -> str:
+        """The flags that say where it is, with their values."""
+        given = {"data_dir": self.data_dir, "train_list": self.train_list, "val_list": self.val_list}
+        return ", ".join(f"--{name} {value}" for name, value in given.items() if value is not None) or "--dataset"
+
     def folder(self, part: str) -> Path:
         """Return the folder of ``train`` or ``val``."""
         return self.data_dir / (self.train_dir if part == "train" else self.val_dir)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,13 @@ import torch
 from cassle.checks import Count, Seed, Share, Whole, out_of_range
 from cassle.data import BENCHMARKS
 from cassle.data.benchmarks import Benchmark, Location, Part
-from cassle.data.engines import Engine, choose
+from cassle.data.engines import Engine, choose, idle_device
+from cassle.data.manifest import manifest_of
 from cassle.data.paths import take
-from cassle.data.pixels import FilePixels, content_of
+from cassle.data.pixels import FilePixels
 from cassle.data.room import room_for
 from cassle.data.scan import readable
-from cassle.data.source import ArraySource, FileSource, Images, refuse_damage
+from cassle.data.source import ArraySource, FileSource, Images, Source, refuse_damage
 from cassle.data.splits import CLASS_SEED, Split, class_order, split_by_class, split_by_data, split_by_domain
 from cassle.data.task_images import TaskImages
 from cassle.errors import ConfigError, DataError
@@ -49,7 +49,7 @@ class TaskData:
         held_out: Share = 0.0,
         storage_size: Count | None = None,
         engine: Literal["auto", "resident", "workers", "dali"] = "auto",
-        dali_device: Literal["gpu", "cpu"] = "gpu",
+        dali_device: Literal["gpu", "cpu"] | None = None,
         num_workers: Whole = 4,
         verified_dir: Path | None = None,
     ) -> None:
@@ -80,7 +80,7 @@ class TaskData:
             engine: who makes the views: resident = the data set lies in memory, on the GPU if there is one; workers =
                 processes that decode image files; dali = NVIDIA DALI (--dali is the same); auto = resident if the data
                 fits, else dali if it is installed and there is a GPU, else workers.
-            dali_device: where DALI decodes.
+            dali_device: where DALI decodes; default: gpu. Other engines have no use for it.
             num_workers: processes of the engine workers, and threads that decode image files elsewhere.
             verified_dir: folder of the lists of python -m cassle verify DIR --out; default: data_dir.
 
@@ -91,7 +91,7 @@ class TaskData:
         self.benchmark: Benchmark = BENCHMARKS[dataset]
         statistics = {"mean": image_mean, "std": image_std}
         self.benchmark = replace(self.benchmark, **{name: tuple(value) for name, value in statistics.items() if value})
-        problems = [*out_of_range(TaskData, locals()).values()]
+        problems = [*out_of_range(TaskData, locals()).values(), *idle_device(engine, dali_device)]
         self.location = Location(
             data_dir, train_dir, val_dir, download, no_labels, domain is not None or split_strategy == "domain",
             train_list=train_list, val_list=val_list, held_out=held_out,
@@ -104,10 +104,10 @@ class TaskData:
             problems += self._task_problems(num_tasks, split_strategy, [domain] if domain else self.benchmark.domains)
         if problems:
             raise ConfigError(problems)
-        self.domain = domain
+        self.domain, self.storage_size, self.num_workers = domain, storage_size, num_workers
         self.num_tasks, self.split_strategy, self.split_seed = num_tasks, split_strategy, split_seed
-        self.storage_size, self.num_workers = storage_size, num_workers
-        self.engine, self.dali_device, self.verified_dir = engine, dali_device, verified_dir
+        self.verified_dir = verified_dir
+        self.engine, self.dali_device, self.asked_dali_device = engine, dali_device or "gpu", dali_device
         self._parts: tuple[Part, Part | None] | None = None
 
     def _task_problems(self, num_tasks: int, strategy: str, domains: Sequence[str]) -> list[str]:
@@ -164,8 +164,8 @@ class TaskData:
             self._parts = train, val
         return self._parts
 
-    def split(self, train: Images | None = None, val: Images | None = None) -> Split:
-        """Return the split of the indexed samples, or of the loaded ones, from which damaged images are gone."""
+    def split(self, train: Images | Source | None = None, val: Images | Source | None = None) -> Split:
+        """Return the split of the indexed samples, or of given ones, from which damaged images are gone."""
         first, second = self.parts()
         train = train or first.source
         val = val or (second.source if second else None)
@@ -223,14 +223,8 @@ class TaskData:
         engine, (first, second) = engine or self.choose_engine(size, device), self.parts()
         train, val = (part and self._images(part, engine, size, device, say) for part in (first, second))
         split = self.split(train, val)
-        digest = hashlib.sha256()
-        for images in (train, *([val] if val else [])):
-            for chunk in content_of(images.pixels):
-                digest.update(chunk)
-            digest.update(images.targets.numpy())
-        manifest = {"dataset": self.dataset, "engine": engine.name, **split.manifest(first.classes)}
-        whole = {**manifest, "content_sha256": digest.hexdigest()}
-        return TaskImages(train, val, split, first.classes, whole, engine, self.benchmark.eval_border)
+        manifest = manifest_of(self.dataset, engine.name, split, first.classes, train, val)
+        return TaskImages(train, val, split, first.classes, manifest, engine, self.benchmark.eval_border)
 
     def _images(
         self, part: Part, engine: Engine, size: int, device: torch.device, say: Callable[[str], object]

@@ -106,6 +106,9 @@ class FileSource:
         return Images(moved_up(pixels, good), self.targets[good], self.domains[good], skipped)
 
 
+Source = ArraySource | FileSource
+
+
 def refuse_damage(skipped: Sequence[str], number: int) -> None:
     """Refuse a data set of ``number`` images of which too many do not decode, named as "path: reason".
 

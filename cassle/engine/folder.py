@@ -13,6 +13,7 @@ import yaml
 
 from cassle.atomic import atomic_write_text
 from cassle.engine import reshard
+from cassle.engine.changes import changes
 from cassle.errors import CassleError, ConfigError
 from cassle.locks import held
 
@@ -42,6 +43,7 @@ class ExperimentFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config_file = path / "config.yaml"
+        self.split_file = path / "split.json"
 
     def task(self, index: int) -> Path:
         """Return the folder of a task."""
@@ -132,26 +134,57 @@ class ExperimentFolder:
             raise ConfigError(problems)
 
     def _with_engine(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return settings with the engine that ``auto`` has come to here, which is the same run."""
+        """Return settings with the engine that ``auto`` has come to here, which is the same run.
+
+        And with the device where DALI decodes, said or not; with another engine it is no matter.
+        """
         begun = (self.manifest() or {}).get("engine")
-        return {**config, "engine": begun} if begun and config.get("engine") == "auto" else config
+        device = (config.get("dali_device") or "gpu") if begun in (None, "dali") else None
+        engine = begun if begun and config.get("engine") == "auto" else config.get("engine")
+        return {**config, "engine": engine, "dali_device": device}
 
     def manifest(self) -> dict[str, Any] | None:
-        """Return the tasks and the data that the experiment began with; None if it begins now."""
-        path = self.path / "split.json"
-        return json.loads(path.read_text()) if path.is_file() else None
-
-    def keep(self, manifest: Mapping[str, Any]) -> None:
-        """Write the tasks and the data of an experiment, or check that they are those that it began with.
+        """Return the tasks and the data that the experiment began with; None if it begins now.
 
         Raises:
-            ConfigError: they are not.
+            CassleError: the file that keeps them is damaged.
         """
-        path, old = self.path / "split.json", self.manifest()
-        if old is not None and old != manifest:
-            changed = [name for name in manifest if old.get(name) != manifest[name]]
+        if not self.split_file.is_file():
+            return None
+        try:
+            manifest = json.loads(self.split_file.read_text())
+            if not isinstance(manifest, dict):
+                raise ValueError("not a mapping")
+        except ValueError as error:
+            raise self._damaged(error) from error
+        return manifest
+
+    def _damaged(self, error: Exception) -> CassleError:
+        return CassleError(
+            f"{self.split_file}: damaged ({error}). It says with which data this experiment began: bring it back, or "
+            "start anew with --overwrite."
+        )
+
+    def keep(self, manifest: Mapping[str, Any], where: str = "--data_dir") -> None:
+        """Write the tasks and the data of an experiment, or check that they are those that it began with.
+
+        Args:
+            manifest: what they are.
+            where: the flags that say where the data is.
+
+        Raises:
+            ConfigError: they are not; says what has changed.
+            CassleError: the file that keeps them is damaged.
+        """
+        old = self.manifest()
+        try:
+            changed = [] if old is None else changes(old, manifest)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise self._damaged(error) from error
+        if changed:
+            lines = "".join(f"\n  {line}" for line in changed)
             raise ConfigError(
-                f"--data_dir: the data has changed since this experiment began ({', '.join(changed)} in {path}). Bring "
-                "the old data back, or start anew with --overwrite."
+                f"{where}: the data has changed since this experiment began ({self.split_file} keeps what it was):"
+                f"{lines}\nBring the old data back, or start anew with --overwrite."
             )
-        atomic_write_text(path, json.dumps(manifest, indent=2) + "\n")
+        atomic_write_text(self.split_file, json.dumps(manifest, indent=2) + "\n")

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from cassle.atomic import atomic_write_text
-from cassle.checks import Count
 from cassle.data.centre import view_in_words
 from cassle.data.module import TaskData
 from cassle.data.recipe import Recipe
-from cassle.engine.every_task import checkpoints_in, evaluate_tasks, folder_problems, rows_of
+from cassle.engine.every_task import checkpoints_in, evaluate_tasks, rows_of
 from cassle.engine.ledger import Rows
-from cassle.engine.pretrained import Encoder, Network, read_encoder
+from cassle.engine.offline import Offline, backbone_problems
+from cassle.engine.pretrained import Encoder, read_encoder
 from cassle.engine.settings import Component, Schema, belonging, canonical_names
 from cassle.errors import CassleError, ConfigError
 from cassle.evaluation.encoder import accuracy_rows
@@ -29,84 +29,10 @@ UNSEEN = frozenset({"engine", "dali_device"})
 IMAGES = Component("Data", TaskData, UNSEEN)
 
 
-class Offline:
-    """What is evaluated, and where the numbers go."""
-
-    def __init__(
-        self,
-        *,
-        pretrained_feature_extractor: Path | None = None,
-        backbone: str | None = None,
-        network: Network = "student",
-        size: Count | None = None,
-        device: str = "auto",
-        output: Path | None = None,
-    ) -> None:
-        """Describe the evaluation.
-
-        Args:
-            pretrained_feature_extractor: the checkpoint: a final.ckpt, or exported .safetensors, which describe
-                themselves; or weights from elsewhere (torchvision, timm, solo-learn, CaSSLe, Kaizen, MoCo, DINO). Or
-                the folder of an experiment: every task*/final.ckpt in it.
-            backbone: what it is believed to hold, checked if given; weights from elsewhere need it, and may need its
-                settings (--encoder is the same flag).
-            network: of a final.ckpt, the student, or the teacher that follows it: that of CCL, AEP and APRE, or of an
-                objective with a momentum teacher.
-            size: of weights from elsewhere, the side of the training images in pixels; default: 224. Their
-                --image_mean and --image_std are CIFAR-10's up to 64 pixels, else ImageNet's, unless given.
-            device: auto = a GPU if there is one; or cpu, cuda, cuda:1, …
-            output: JSON file that takes the results; default: linear.json beside the checkpoint, or in the folder.
-
-        Raises:
-            ConfigError: no checkpoint is given, or there is no such file, backbone or device.
-        """
-        problems = [*_device_problems(device), *_backbone_problems(backbone)]
-        if pretrained_feature_extractor is None:
-            problems.append("--pretrained_feature_extractor: missing; give a checkpoint, e.g. task4/final.ckpt.")
-        elif pretrained_feature_extractor.is_dir():
-            problems += folder_problems(pretrained_feature_extractor)
-        elif not pretrained_feature_extractor.is_file():
-            problems.append(f"--pretrained_feature_extractor {pretrained_feature_extractor}: no such file.")
-        if problems:
-            raise ConfigError(problems)
-        self.checkpoint, self.backbone, self.network = pretrained_feature_extractor, backbone, network
-        self.output = output or results_beside(pretrained_feature_extractor, "linear.json")
-        self.device = device
-        if device == "auto":
-            self.device = "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def results_beside(checkpoint: Path, name: str) -> Path:
-    """Return where a file of results goes: into the folder of an experiment, or beside a checkpoint."""
-    return checkpoint / name if checkpoint.is_dir() else checkpoint.with_name(name)
-
-
-def _backbone_problems(name: str | None) -> list[str]:
-    try:
-        if name is not None:
-            BACKBONES.canonical(name)
-    except ConfigError as error:
-        return error.problems
-    return []
-
-
-def _device_problems(name: str) -> list[str]:
-    if name == "auto":
-        return []
-    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        return [f"--device {name}: must be auto, cpu, cuda, or cuda:0, cuda:1, …"]
-    if device.type == "cuda" and (device.index or 0) >= here:
-        return [f"--device {name}: no such CUDA device ({here} found); use --device cpu, without --gpus."]
-    return []
-
-
 def schema(values: Mapping[str, Any] | None = None) -> Schema:
     """Return the settings of an offline evaluation; with those of the backbone that ``values`` name, if they do."""
     backbone = canonical_names(values or {}).get("backbone")
-    named = isinstance(backbone, str) and not _backbone_problems(backbone)
+    named = isinstance(backbone, str) and not backbone_problems(backbone)
     return Schema(
         [
             Component("Encoder", Offline),
@@ -176,6 +102,8 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
     if problems := problems_of(given):
         raise ConfigError(problems)
     offline = Offline(**settings.arguments(Offline, settings.resolve(given)))
+    if offline.num_threads is not None:
+        torch.set_num_threads(offline.num_threads)
     every = checkpoints_in(offline.checkpoint) if offline.checkpoint.is_dir() else []
     path = every[0] if every else offline.checkpoint
     encoder, trained = _encoder(path, offline, given, settings)

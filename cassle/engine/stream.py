@@ -64,7 +64,8 @@ class StreamChain(Chain):
         )  # fmt: skip
         if plan.streamed and self.writes:
             found = {"length": stream.length, "origins": stream.num_origins, "content_sha256": stream.digest}
-            self.folder.keep({"dataset": plan.data.dataset, **found})
+            where = f"{plan.data.location.flags}{f', --stream_file {plan.stream.file}' if plan.stream.file else ''}"
+            self.folder.keep({"dataset": plan.data.dataset, **found}, where)
         self.ends = [batches * self.loader.num_updates for batches in self.timetable.evaluations]
         return images
 

@@ -76,6 +76,9 @@ def _of_the_run(plan: Plan) -> list[str]:
         problems.append(f"--task_idx {plan.run.task_idx}: a stream has no tasks; leave the flag out.")
     if plan.data.engine == "dali":
         problems.append("--engine dali: is for tasks; a stream is read in its own order. Leave it out.")
+    elif plan.data.engine == "auto" and plan.data.asked_dali_device:
+        device = plan.data.asked_dali_device
+        problems.append(f"--dali_device {device}: is for --engine dali, which no stream has; leave it out.")
     if not plan.online.disabled:
         problems.append("--disable_online_eval false: the online probe is for tasks; a stream is evaluated --eval_at.")
     return problems

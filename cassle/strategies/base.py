@@ -39,6 +39,16 @@ class Strategy:
         """Return why it does not go together with an objective or a distiller, None if it does."""
         return None
 
+    def views_of_step(self, batch_size: int, views: int, task: int) -> int:
+        """Return how many views a step passes forward and back, per process, once a memory holds what it will draw.
+
+        Args:
+            batch_size: images that arrive, per process.
+            views: of an image.
+            task: from 0.
+        """
+        return batch_size * views
+
     def labels(self, index: Tensor) -> Tensor:
         """Return the labels of training images (batch,) that may be seen, -1 for the others."""
         return self.images.targets[index]

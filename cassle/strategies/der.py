@@ -32,6 +32,10 @@ class DER(Memorising):
         """Return the size of a comparison."""
         return self.replay_batch_size
 
+    def views_of_step(self, batch_size: int, views: int, task: int) -> int:
+        """Add one view of each image that is compared."""
+        return super().views_of_step(batch_size, views, task) + self.replay_batch_size
+
     @property
     def stored_dim(self) -> int:
         """Width of the backbone's features."""

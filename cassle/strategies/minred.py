@@ -39,6 +39,10 @@ class MinRedReplay(Memorising):
         """Return the size of a training batch."""
         return self.replay_batch_size or batch_size
 
+    def views_of_step(self, batch_size: int, views: int, task: int) -> int:
+        """What is drawn stands in the place of what arrives."""
+        return super().views_of_step(self.drawn_of(batch_size), views, task)
+
     def problems_with(self, batch_size: int, processes: int) -> list[str]:
         """Add that the objective needs larger batches than are drawn."""
         problems, number = super().problems_with(batch_size, processes), self.drawn_of(batch_size) * processes

@@ -27,6 +27,14 @@ class ExemplarReplay(Strategy):
     memory: Memory
     #: wanted exemplars, per process
     replay_batch_size: int
+    #: most images that are kept
+    mem_size: int
+
+    def views_of_step(self, batch_size: int, views: int, task: int) -> int:
+        """Add the exemplars, of which there are some from task 1 on."""
+        return super().views_of_step(
+            batch_size + (min(self.replay_batch_size, self.mem_size) if task else 0), views, task
+        )
 
     def compose_batch(self, batch: Batch) -> Batch:
         """Follow the batch by exemplars; each process takes its part of them."""
@@ -183,6 +191,10 @@ class ExperienceReplay(Memorising):
     def drawn_of(self, batch_size: int) -> int:
         """Return the size of a replay."""
         return self.replay_batch_size
+
+    def views_of_step(self, batch_size: int, views: int, task: int) -> int:
+        """Add the replay."""
+        return super().views_of_step(batch_size + self.replay_batch_size, views, task)
 
     def compose_batch(self, batch: Batch) -> Batch:
         """Follow the batch by replayed images, once there are enough."""

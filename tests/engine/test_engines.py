@@ -23,7 +23,7 @@ ENGINES = [
 NETWORK = {
     "backbone": "tiny", "width": 4, "method": "simclr", "proj_hidden_dim": 16, "output_dim": 8, "size": 96,
     "batch_size": 12, "max_epochs": 2, "warmup_epochs": 1, "few_labels": 0, "disable_linear_eval": True,
-    "num_workers": 2, "dali_device": "cpu", "strategy": "er", "mem_size": 24,
+    "num_workers": 2, "strategy": "er", "mem_size": 24,
     "replay_batch_size": 6, "accelerator": "cpu",
 }  # fmt: skip
 
@@ -45,7 +45,8 @@ def domainnet(images, tmp_path_factory):
 
 
 def settings(folder, engine, **more):
-    return {**NETWORK, "dataset": "custom", "data_dir": folder, "engine": engine, **more}
+    device = {"dali_device": "cpu"} if engine == "dali" else {}
+    return {**NETWORK, "dataset": "custom", "data_dir": folder, "engine": engine, **device, **more}
 
 
 def losses(folder, task):

@@ -184,8 +184,9 @@ def test_changed_data_is_refused(tmp_path, image_tree, noise_image, monkeypatch,
     folder = stopped_in_task_1(tmp_path, monkeypatch, **settings)
     manifest = (folder / "split.json").read_bytes()
     noise_image(data / "train" / "cat" / "0.png", seed=99)  # same name, other pixels
-    with pytest.raises(ConfigError, match=r"the data has changed since this experiment began .*content_sha256"):
+    with pytest.raises(ConfigError, match=r"the data has changed since this experiment began") as caught:
         run(tmp_path, **settings)
+    assert "\n  train: 10 images as before, but pixels, labels" in str(caught.value) and "val" not in str(caught.value)
     assert (folder / "split.json").read_bytes() == manifest
 
 

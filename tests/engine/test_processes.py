@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -105,8 +107,12 @@ def environ(monkeypatch):
     return give
 
 
-def torchrun(number: int) -> dict[str, str]:
-    return {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": str(number), "RANK": "0", "LOCAL_RANK": "0"}
+def torchrun(number: int, rank: int = 0) -> dict[str, str]:
+    return {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": str(number), "RANK": str(rank), "LOCAL_RANK": str(rank)}
+
+
+def srun(number: int, rank: int = 0) -> dict[str, str]:
+    return {"SLURM_STEP_NUM_TASKS": str(number), "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
 
 
 @pytest.mark.parametrize(
@@ -143,3 +149,32 @@ def test_processes_that_are_not_those_of_the_flags_are_one_error(environ, enviro
     environ(environment)
     problems = Training(accelerator="cpu", **flags).machine_problems()
     assert (found is None and not problems) or (len(problems) == 1 and found in problems[0]), problems
+
+
+@pytest.mark.parametrize("launcher, processes_", [(torchrun, 1), (torchrun, 2), (srun, 2)])
+def test_a_wrong_number_of_processes_is_said_once(environ, launcher, processes_, tmp_path, capsys, monkeypatch):
+    """Each process of three, one after the other; all end with the same code, and nothing is written."""
+    monkeypatch.setattr(processes, "HEAD_START", 0.0)
+    line = [*FLAGS, "--devices", str(processes_), "--experiment_dir", str(tmp_path / "job")]
+    said = []
+    for rank in range(3):
+        environ(launcher(3, rank))
+        assert main_continual(line) == 2
+        said.append(capsys.readouterr())
+    assert f"process(es) in all, but {launcher.__name__} has started 3" in said[0].err
+    assert [(out, err) for out, err in said[1:]] == [("", "")] * 2 and not (tmp_path / "job").exists()
+
+
+def test_independent_runs_under_one_srun_each_say_what_is_wrong(environ, tmp_path, capsys):
+    environ(srun(3, 1))
+    line = [*FLAGS, "--devices", "1", "--experiment_dir", str(tmp_path / "job"), "--batch_size", "100000"]
+    assert main_continual(line) == 2 and "--batch_size 100000: task 0 has only" in capsys.readouterr().err
+
+
+def test_who_is_not_the_first_waits_until_told_to_end(monkeypatch):
+    """Else the launcher, which stops all when one has ended, would stop the first before it has spoken."""
+    monkeypatch.setattr(processes, "HEAD_START", 20.0)
+    before, began = signal.getsignal(signal.SIGTERM), time.monotonic()
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    processes.let_the_first_speak()
+    assert 0.1 < time.monotonic() - began < 15 and signal.getsignal(signal.SIGTERM) is before

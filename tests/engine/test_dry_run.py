@@ -1,0 +1,142 @@
+"""What a dry run says of the images that will be read, and of the time that the training will take."""
+
+import shlex
+
+import pytest
+
+from cassle.cli import main_continual
+from cassle.data import source
+from cassle.data.verify import verify
+from cassle.engine import estimate
+from cassle.engine.experiment import Experiment
+from cassle.engine.plan import Plan
+from cassle.strategies import STRATEGIES
+
+from . import TINY
+
+SMALL = {**TINY, "method": "simclr", "batch_size": 4, "num_workers": 1, "max_epochs": 1}
+REPLAY = {
+    **TINY, "method": "mocov2plus", "queue_size": 64, "batch_size": 16, "num_tasks": 2, "mem_size": 400,
+    "replay_batch_size": 8,
+}  # fmt: skip
+
+
+@pytest.fixture
+def damaged(image_tree, truncated_image, monkeypatch):
+    """A tree of 20 + 4 images, two more that do not decode, and lists that know it."""
+    monkeypatch.setattr(source, "MAX_DAMAGED", 0.1)
+    root = image_tree({"cat": 10, "dog": 10}, suffixes=(".png",))
+    for number in range(2):
+        truncated_image(root / "train" / "cat" / f"torn{number}.jpg")
+    verify(root)
+    return {**SMALL, "dataset": "custom", "data_dir": root, "size": 8}
+
+
+def dry_run(capsys, **settings):
+    words = [word for name, value in settings.items() for word in (f"--{name}", *shlex.split(str(value)))]
+    assert main_continual(["--dry_run", *words]) == 0
+    return capsys.readouterr().out
+
+
+def counts(out):
+    return sorted(int(line.split()[2]) for line in out.splitlines() if line.startswith("task "))
+
+
+def test_what_is_in_quarantine_is_not_counted(damaged, capsys, tmp_path):
+    settings = {**damaged, "engine": "workers"}
+    out = dry_run(capsys, **settings)
+    assert counts(out) == [10, 10] and "warning" not in out
+    assert "Left out: 2 of 22 training images, which are in quarantine." in out and "Not looked at" not in out
+    images = Experiment(**settings, experiment_dir=tmp_path / "e", say=lambda line: None)._load_images
+    (tmp_path / "e").mkdir()
+    assert counts(out) == sorted(len(part) for part in images().split.train)  # what the run itself reads
+
+
+def test_the_resident_engine_may_read_more_than_the_lists_say(damaged, capsys):
+    out = dry_run(capsys, **damaged)
+    assert counts(out) == [10, 12] and "Engine: resident" in out
+    assert "Left out: up to 2 of 22 training images, which are in quarantine; the engine resident tries every" in out
+
+
+def test_files_that_nobody_looked_at(damaged, noise_image, capsys):
+    noise_image(damaged["data_dir"] / "train" / "dog" / "new.png")
+    out = dry_run(capsys, **damaged, engine="workers")
+    assert counts(out) == [10, 11]
+    assert "Not looked at yet: 1 of 23 training images; the run will decode each once before it begins" in out
+
+
+def test_too_little_is_left(damaged, capsys, monkeypatch):
+    out = dry_run(capsys, **{**damaged, "batch_size": 11, "split_strategy": "data"}, engine="workers")
+    assert "warning: --batch_size 11: task 0 has only 10 images for 1 process(es)" in out
+    monkeypatch.setattr(source, "MAX_DAMAGED", 0.01)
+    out = dry_run(capsys, **damaged, engine="workers")
+    assert "warning: 2 of 22 images do not decode, more than 1%" in out
+
+
+def test_a_list_of_files_is_counted_alone(damaged, capsys, tmp_path):
+    listed = tmp_path / "train.txt"
+    lines = [f"train/cat/{i}.png 0" for i in range(5)] + [f"train/dog/{i}.png 1" for i in range(4)]
+    listed.write_text("\n".join([*lines, "train/cat/torn0.jpg 0"]))
+    settings = {**damaged, "train_list": listed, "engine": "workers", "split_strategy": "data"}
+    assert counts(dry_run(capsys, **settings)) == [4, 5]
+
+
+def test_a_stream_of_what_is_left(damaged, capsys):
+    words = {name: value for name, value in damaged.items() if name not in ("max_epochs", "warmup_epochs")}
+    out = dry_run(capsys, **words, stream="class", engine="workers")
+    assert "20 samples arrive, 4 at a time" in out and "Engine: workers; asked for; of a stream, threads" in out
+    assert "making the views, for which 1 thread(s) decode what arrives; the slower of" in out
+
+
+# Time ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "strategy, views",
+    [
+        ("er", [48, 48]), ("arp", [48, 48]), ("ccl", [32, 48]), ("kaizen", [32, 48]), ("der", [40, 40]),
+        ("minred", [16, 16]), ("er+si", [48, 48]), ("lump", None), ("finetune", None), ("si", None),
+    ],
+)  # fmt: skip
+def test_replay_is_part_of_the_time(strategy, views, capsys, monkeypatch):
+    """719 images of task 0 and 718 of task 1, in batches of 16 with two views of each."""
+    monkeypatch.setattr(estimate, "_views_per_second", lambda plan, model: 1.0)
+    monkeypatch.setattr(estimate, "_duration", lambda seconds: f"{seconds:.3f} s")
+    settings = {**REPLAY, "strategy": strategy}
+    if not STRATEGIES[strategy].memories:
+        settings = {name: value for name, value in settings.items() if name != "mem_size"}
+    if views is None:
+        settings.pop("replay_batch_size")
+    out = dry_run(capsys, **settings)
+    said = next(line for line in out.splitlines() if line.startswith("time: "))
+    numbers = [int(line.split()[2]) for line in out.splitlines() if line.startswith("task ")]
+    seconds = sum(2 * n / 16 * v for n, v in zip(numbers, views or [32, 32], strict=True))
+    assert said.startswith(f"time: {seconds:.3f} s of training at 1 views/s (measured here on the CPU)")
+    assert (f"with --strategy {strategy} up to {max(views or [32])} views a step, without 32" in said) is bool(views)
+    assert (f"what --strategy {strategy} does with its memory besides" in said) is bool(STRATEGIES[strategy].memories)
+
+
+@pytest.mark.parametrize("strategy", ["er", "der", "minred", "arp", "ccl", "kaizen", "lump"])
+def test_the_step_that_is_timed_is_one_without_replay(strategy):
+    """A memory that has taken the first try's images would have the second one draw from it, without a source."""
+    words = {name: value for name, value in REPLAY.items() if strategy != "lump" or name != "replay_batch_size"}
+    plan = Plan({**words, "strategy": strategy})
+    model = plan.build_model()
+    assert estimate._views_per_second(plan, model) > 0 and len(model.memory) == 0
+
+
+def test_a_distillers_teacher_begins_with_task_1(capsys, monkeypatch):
+    monkeypatch.setattr(estimate, "_views_per_second", lambda plan, model: 1.0)
+    monkeypatch.setattr(estimate, "_duration", lambda seconds: f"{seconds:.3f} s")
+    out = dry_run(capsys, **{**TINY, "method": "simclr", "batch_size": 16}, distiller="auto")
+    first, second = (int(line.split()[2]) for line in out.splitlines() if line.startswith("task "))
+    assert f"time: {2 * 2 * (first + second * 4 / 3):.3f} s of training" in out
+
+
+def test_decoding_is_named_where_it_may_be_what_takes_the_time(damaged, capsys):
+    out = dry_run(capsys, **damaged, engine="workers")
+    assert (
+        "Not counted: evaluation; making the views, for which the engine workers decodes every image in every epoch "
+        "(1 process(es)); the slower of the two, network or decoding, sets the time."
+    ) in out
+    assert "Not counted: evaluation; making the views.\n" in dry_run(capsys, **damaged)
