@@ -154,7 +154,7 @@ class Chain(ABC):
         if problems:  # told now, not when the turn of the task comes
             raise ConfigError(problems)
         if self.writes:
-            self.folder.keep(images.manifest)
+            self.folder.keep(images.manifest, self.plan.data.location.flags)
         return images
 
     def _tell_of(self, files: list[str], why: str) -> None:

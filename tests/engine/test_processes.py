@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cassle import processes
+from cassle.cli import main_continual
 from cassle.engine.trainer import Training
 
 from .two_started import assert_same_training, ended, start_as_srun_does, wait_for
