@@ -10,6 +10,7 @@ from cassle.data.verify import verify
 from cassle.engine import estimate
 from cassle.engine.experiment import Experiment
 from cassle.engine.plan import Plan
+from cassle.engine.tasks import TaskChain
 from cassle.strategies import STRATEGIES
 
 from . import TINY
@@ -47,9 +48,10 @@ def test_what_is_in_quarantine_is_not_counted(damaged, capsys, tmp_path):
     out = dry_run(capsys, **settings)
     assert counts(out) == [10, 10] and "warning" not in out
     assert "Left out: 2 of 22 training images, which are in quarantine." in out and "Not looked at" not in out
-    images = Experiment(**settings, experiment_dir=tmp_path / "e", say=lambda line: None)._load_images
+    experiment = Experiment(**settings, experiment_dir=tmp_path / "e")
     (tmp_path / "e").mkdir()
-    assert counts(out) == sorted(len(part) for part in images().split.train)  # what the run itself reads
+    images = TaskChain(experiment.plan, experiment.folder, lambda line: None)._load_images()
+    assert counts(out) == sorted(len(part) for part in images.split.train)  # what the run itself reads
 
 
 def test_the_resident_engine_may_read_more_than_the_lists_say(damaged, capsys):
