@@ -92,7 +92,8 @@ def test_a_finished_run_prints_its_table_and_trains_nothing(finished, tmp_path, 
     monkeypatch.setattr(TaskChain, "_train", lambda *args: pytest.fail("trained again"))
     results = run(base, method="simclr", **DISTILLED, say=lines.append)
     assert results == finished[2]
-    assert "finished before" in lines[0] and "average accuracy" in capsys.readouterr().out
+    assert "finished before" in lines[0] and any("A: average accuracy" in line for line in lines)
+    assert capsys.readouterr().out == ""  # whoever takes the lines has them all
     assert {path: path.stat().st_mtime_ns for path in base.rglob("final.ckpt")} == before
 
 
