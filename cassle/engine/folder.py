@@ -17,12 +17,12 @@ from cassle.engine.changes import changes
 from cassle.errors import CassleError, ConfigError
 from cassle.locks import held
 
-#: settings that do not change a result: they may differ when a run is continued. The data and --pretrained_model are
-#: compared by content instead.
+#: settings that do not change a result: they may differ when a run is continued. The data, by whatever lists, and
+#: --pretrained_model are compared by content instead.
 FREE = {
-    "name", "experiment_dir", "base_experiment_dir", "overwrite", "reshard", "data_dir", "verified_dir", "download",
-    "num_workers", "checkpoint_frequency", "checkpoint_minutes", "wandb", "project", "entity", "offline",
-    "pretrained_model",
+    "name", "experiment_dir", "base_experiment_dir", "overwrite", "reshard", "data_dir", "train_list", "val_list",
+    "stream_file", "verified_dir", "download", "num_workers", "prefetch", "checkpoint_frequency",
+    "checkpoint_minutes", "wandb", "project", "entity", "offline", "pretrained_model",
 }  # fmt: skip
 
 
