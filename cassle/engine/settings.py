@@ -92,6 +92,10 @@ class Schema:
         """Change the defaults of some settings, in ``--help`` too."""
         self.parser.set_defaults(dict(defaults))
 
+    def defaults(self) -> dict[str, Any]:
+        """Return the default of every setting."""
+        return vars(self.parser.get_defaults())
+
     @property
     def names(self) -> list[str]:
         """All settings."""
