@@ -26,6 +26,8 @@ SUFFIX = ".ckpt"  # only these hold more than an encoder
 def folder_problems(folder: Path) -> list[str]:
     """Return why a folder cannot be evaluated as an experiment, one sentence or none."""
     found = checkpoint.finals_in(folder)
+    if not found and (folder / "final.ckpt").is_file():  # of one task
+        return [f"--pretrained_feature_extractor {folder}: {checkpoint.file_in(folder)}"]
     wanted = [folder / f"task{task}" / "final.ckpt" for task in range(max(len(found), 1))]
     missing = [path for path in wanted if path not in found]
     return [f"--pretrained_feature_extractor {folder}: {missing[0]} is missing; put it there."] if missing else []
