@@ -67,8 +67,8 @@ def lines(wanted: Sequence[str]) -> Iterator[str]:
     registries = rooms()
     unknown = [word for word in wanted if word not in registries]
     if unknown:
-        known = f"{did_you_mean(unknown[0], registries)} Known: {', '.join(registries)}."
-        raise ConfigError(f"list {' '.join(unknown)}: unknown.{known}")
+        hint = _room_of(unknown[0], registries) or did_you_mean(unknown[0], registries)
+        raise ConfigError(f"list {' '.join(unknown)}: no such list.{hint} There are: {', '.join(registries)}.")
     for room in wanted or registries:
         yield f"{room} (--{registries[room].flag})"
         width = max(len(name) for name in registries[room])
@@ -76,6 +76,17 @@ def lines(wanted: Sequence[str]) -> Iterator[str]:
         if room == "backbones":
             yield f"  {'timm/NAME':{width}}  any image model of timm (pip install cassle[timm])"
         yield ""
+
+
+def _room_of(name: str, registries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say of a component in which list it is, and how its flags are shown; nothing if there is no such component."""
+    room = next((room for room, registry in registries.items() if name in registry), None)
+    if room is None:
+        return ""
+    flag = registries[room].flag
+    alone = flag in ("method", "backbone")  # whatever else is chosen
+    flags = f"; 'main_continual.py --{flag} {name} --help' shows its flags" if alone else ""
+    return f" It is one of the {room}: give 'list {room}'{flags}."
 
 
 def _list(words: Sequence[str]) -> None:

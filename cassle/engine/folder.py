@@ -125,11 +125,12 @@ class ExperimentFolder:
             names = [n for n in names if n not in (*reshard.PLACES, *reshard.PER_PROCESS)]
             problems += reshard.problems(saved, config) if resharding else []
         if names:
-            problems += [
-                f"{self.path} holds an experiment with other settings; give the same ones to continue it, another "
-                "--experiment_dir or --name, or --overwrite to start anew (the old folder is moved aside):",
-                *(f"  --{n}: {saved.get(n, 'absent')} there, {config.get(n, 'absent')} now" for n in names),
-            ]
+            others = [f"\n  --{n}: {saved.get(n, 'absent')} there, {config.get(n, 'absent')} now" for n in names]
+            problems.append(
+                f"{self.path} holds an experiment with {len(names)} other setting{'s' * (len(names) > 1)}; give the "
+                "same ones to continue it, another --experiment_dir or --name, or --overwrite to start anew (the old "
+                f"folder is moved aside):{''.join(others)}"
+            )
         if problems:
             raise ConfigError(problems)
 

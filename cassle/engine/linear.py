@@ -14,7 +14,8 @@ from cassle.atomic import atomic_write_text
 from cassle.data.centre import view_in_words
 from cassle.data.module import TaskData
 from cassle.data.recipe import Recipe
-from cassle.engine.every_task import checkpoints_in, evaluate_tasks, rows_of
+from cassle.engine.checkpoint import finals_in
+from cassle.engine.every_task import evaluate_tasks, rows_of
 from cassle.engine.ledger import Rows
 from cassle.engine.offline import Offline, backbone_problems
 from cassle.engine.pretrained import Encoder, read_encoder
@@ -104,7 +105,7 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
     offline = Offline(**settings.arguments(Offline, settings.resolve(given)))
     if offline.num_threads is not None:
         torch.set_num_threads(offline.num_threads)
-    every = checkpoints_in(offline.checkpoint) if offline.checkpoint.is_dir() else []
+    every = finals_in(offline.checkpoint) if offline.checkpoint.is_dir() else []
     path = every[0] if every else offline.checkpoint
     encoder, trained = _encoder(path, offline, given, settings)
     if "dataset" not in given:  # the same data, tasks and places as in training

@@ -22,6 +22,7 @@ from cassle.evaluation.metrics import (
     final_accuracy,
     forgetting,
     forward_transfer,
+    percent,
 )
 from cassle.evaluation.protocol import AWARE
 
@@ -158,7 +159,7 @@ def _tables(results: Results, title: str) -> Iterator[tuple[Mapping[str, Any], s
 
 
 def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.1f}"
+    return "n/a" if value is None else percent(value)
 
 
 def _flat(protocol: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

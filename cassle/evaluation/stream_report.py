@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cassle.atomic import atomic_write_bytes, atomic_write_text
+from cassle.evaluation.metrics import percent
 from cassle.evaluation.stream_plot import picture
 
 if TYPE_CHECKING:
@@ -180,5 +181,5 @@ def _accuracies(results: Results, title: str) -> Any:
         table.add_row(f"after {samples} samples", *means)
     for name, words in SUMMARY.items():
         if any(p[name] is not None for p in probes.values()):
-            table.add_row(escape(words), *(f"{100 * p[name]:.1f}" for p in probes.values()))
+            table.add_row(escape(words), *(percent(p[name]) for p in probes.values()))
     return table

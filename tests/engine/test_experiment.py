@@ -276,7 +276,7 @@ def test_wandb_offline_stays_in_the_folder(tmp_path, monkeypatch, plain_picture)
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.chdir(tmp_path)
-    run(tmp_path / "base", method="simclr", max_epochs=1, disable_linear_eval=True, wandb=True, offline=True)
+    run(tmp_path / "base", method="simclr", max_epochs=1, disable_linear_eval=True, offline=True)
     folder = tmp_path / "base" / "job"
     runs = list((folder / "wandb").glob("offline-run-*/*.wandb"))
     assert len(runs) == 1

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from cassle.cli import guarded
 from cassle.engine.folder import FREE, ExperimentFolder, fingerprint
 from cassle.engine.ledger import Ledger
 from cassle.errors import CassleError, ConfigError
@@ -51,6 +52,17 @@ def test_another_configuration_is_refused_with_what_differs(tmp_path):
     assert "--lr: 0.3 there, 0.4 now" in text and "--seed: absent there, 3 now" in text
     assert "--overwrite" in text and "--name:" not in text and "--method" not in text
     assert folder.claim(CONFIG) is True  # nothing was written
+
+
+def test_settings_that_differ_are_counted_as_what_they_are(tmp_path, capsys):
+    folder = ExperimentFolder(tmp_path)
+    folder.claim(CONFIG)
+    for changes in ({"lr": 0.4}, {"lr": 0.4, "seed": 3, "method": "simclr"}):
+        assert guarded(lambda changes=changes: folder.claim({**CONFIG, **changes})) == 2
+        heading, first, *lines = capsys.readouterr().err.splitlines()
+        assert heading == "1 problem:" and len(lines) == len(changes)
+        assert f" with {len(changes)} other setting{'s' * (len(changes) > 1)}; " in first
+        assert first.startswith("  /") and all(line.startswith("    --") for line in lines)
 
 
 @pytest.mark.parametrize("before", ["auto", "workers"])

@@ -13,6 +13,7 @@ from rich.console import Console
 from cassle import atomic
 from cassle.atomic import atomic_write_bytes, atomic_write_text
 from cassle.errors import CassleError
+from cassle.evaluation.heatmap import colour_scale
 from cassle.evaluation.report import SUMMARY, assemble, print_table, table, write
 
 FILES = ["accuracy_matrix.csv", "accuracy_matrix.png", "report.html", "results.json"]
@@ -87,6 +88,20 @@ def test_picture_opens_for_any_number_of_tasks(tmp_path, tasks, done):
     data = (tmp_path / "accuracy_matrix.png").read_bytes()
     assert b"Software" not in data and b"tIME" not in data
     assert min(matplotlib.image.imread(io.BytesIO(data)).shape[:2]) > 150
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [((0.95, 0.99), (90, 100)), ((0.63, 0.99), (60, 100)), ((0.0,), (0, 10)), ((1.0,), (90, 100)), ((0.5,), (50, 60))],
+)
+def test_the_colours_begin_at_the_tens_below_the_values(values, wanted):
+    assert colour_scale(values) == wanted
+
+
+def test_no_transfer_is_not_negative(results):
+    results["probes"]["knn"]["forward_transfer"] = -1e-9
+    line = next(line for line in printed(results).splitlines() if "FT: forward transfer" in line)
+    assert line.split()[-2:] == ["0.0", "0.0"]
 
 
 def test_html_is_self_contained_and_escaped(tmp_path, results):
