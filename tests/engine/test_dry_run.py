@@ -6,10 +6,12 @@ import pytest
 
 from cassle.cli import main_continual
 from cassle.data import source
+from cassle.data.verified import QUARANTINE
 from cassle.data.verify import verify
 from cassle.engine import estimate
 from cassle.engine.experiment import Experiment
 from cassle.engine.plan import Plan
+from cassle.engine.tasks import TaskChain
 from cassle.strategies import STRATEGIES
 
 from . import TINY
@@ -47,15 +49,21 @@ def test_what_is_in_quarantine_is_not_counted(damaged, capsys, tmp_path):
     out = dry_run(capsys, **settings)
     assert counts(out) == [10, 10] and "warning" not in out
     assert "Left out: 2 of 22 training images, which are in quarantine." in out and "Not looked at" not in out
-    images = Experiment(**settings, experiment_dir=tmp_path / "e", say=lambda line: None)._load_images
+    experiment, said = Experiment(**settings, experiment_dir=tmp_path / "e"), []
     (tmp_path / "e").mkdir()
-    assert counts(out) == sorted(len(part) for part in images().split.train)  # what the run itself reads
+    images = TaskChain(experiment.plan, experiment.folder, said.append)._load_images()
+    assert counts(out) == sorted(len(part) for part in images.split.train)  # what the run itself reads
+    assert any(line.startswith("Left out: 2 images that are in quarantine (python -m cassle verify).") for line in said)
 
 
-def test_the_resident_engine_may_read_more_than_the_lists_say(damaged, capsys):
+def test_the_resident_engine_may_read_more_than_an_earlier_run(damaged, capsys):
     out = dry_run(capsys, **damaged)
-    assert counts(out) == [10, 12] and "Engine: resident" in out
-    assert "Left out: up to 2 of 22 training images, which are in quarantine; the engine resident tries every" in out
+    assert counts(out) == [10, 10] and "Engine: resident" in out
+    assert "Left out: 2 of 22 training images, which are in quarantine." in out
+    (damaged["data_dir"] / QUARANTINE).unlink()  # as if verify had never told of them
+    out = dry_run(capsys, **damaged)
+    assert counts(out) == [10, 12]
+    assert "Left out: up to 2 of 22 training images, which did not decode in an earlier run; the engine resi" in out
 
 
 def test_files_that_nobody_looked_at(damaged, noise_image, capsys):
@@ -69,6 +77,7 @@ def test_too_little_is_left(damaged, capsys, monkeypatch):
     out = dry_run(capsys, **{**damaged, "batch_size": 11, "split_strategy": "data"}, engine="workers")
     assert "warning: --batch_size 11: task 0 has only 10 images for 1 process(es)" in out
     monkeypatch.setattr(source, "MAX_DAMAGED", 0.01)
+    (damaged["data_dir"] / QUARANTINE).unlink()
     out = dry_run(capsys, **damaged, engine="workers")
     assert "warning: 2 of 22 images do not decode, more than 1%" in out
 
