@@ -29,9 +29,9 @@ task are left out."""
 WIDTH = 140  # columns that a table may have at least: a narrower one breaks words
 VERIFY = """Decode every image file below DIR, and write two lists: the clean files (cassle-clean.txt), and a \
 quarantine of those that are empty, truncated, damaged, no image, or gray with more than 8 bits, each with its reason \
-(cassle-quarantine.txt). Nothing is changed or moved. Training reads what is clean, and the same command again looks \
-only at files that are new or have changed since; a scan that was stopped goes on. Exit status: 0 if all files are \
-clean, 1 if some are in quarantine, 2 if nothing could be scanned."""
+(cassle-quarantine.txt). Nothing is changed or moved. Training leaves out what is in quarantine, with every engine. \
+The same command again looks only at files that are new or have changed since; a scan that was stopped goes on. Exit \
+status: 0 if all files are clean, 1 if some are in quarantine, 2 if nothing could be scanned."""
 
 
 def summary(component: Any) -> str:

@@ -66,7 +66,9 @@ def test_verify(image_tree, tmp_path, capsys):
     (folder / "train" / "cat" / "0.png").write_bytes(b"")
     assert main(words) == 1
     output = capsys.readouterr()
-    assert "1 in quarantine (1 looked at, 13 known" in output.out and "empty file" in output.out
+    assert (
+        "1 in quarantine (1 looked at, 13 known" in output.out and "\n    train/cat/0.png: empty file\n" in output.out
+    )
     assert main([*words, "--out", str(tmp_path / "lists")]) == 1
     assert (tmp_path / "lists" / "cassle-quarantine.txt").read_text() == "train/cat/0.png\tempty file\n"
 

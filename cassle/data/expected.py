@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
 from cassle.data.inspection import Note
-from cassle.data.paths import take
 from cassle.data.source import FileSource, Source, refuse_damage
 from cassle.data.splits import Split
 from cassle.data.verified import clean
@@ -66,18 +63,20 @@ def _readable(data: TaskData, source: FileSource, what: str, engine: str | None,
     """Return the files that an engine will read, and add what there is to say of the others."""
     number, workers = len(source.paths), max(data.num_workers, 1)
     checked = clean(data.location.data_dir, source.paths, lists=data.verified_dir, num_workers=workers)
-    lost = len(checked.quarantined)
-    if engine not in ("workers", "dali"):  # the resident one reads what Pillow lets pass, too
-        if lost:
-            lines.append(
-                f"Left out: up to {lost} of {number} {what} images, which are in quarantine; the engine resident tries "
-                "every file."
-            )
-        return source
-    refuse_damage(checked.quarantined, number)
-    foreign = {i for i, notes in checked.notes.items() if notes & Note.NOT_DALI} if engine == "dali" else set()
+    lost, bad = len(checked.quarantined), list(checked.damaged.values())
     if lost:
         lines.append(f"Left out: {lost} of {number} {what} images, which are in quarantine.")
+    if engine not in ("workers", "dali"):  # the resident one reads what Pillow lets pass, too
+        if bad:
+            lines.append(
+                f"Left out: up to {len(bad)} of {number} {what} images, which did not decode in an earlier run; the "
+                "engine resident tries every file."
+            )
+        return source.without(checked.quarantined)
+    refuse_damage(bad, number - lost)
+    foreign = {i for i, notes in checked.notes.items() if notes & Note.NOT_DALI} if engine == "dali" else set()
+    if bad:
+        lines.append(f"Left out: {len(bad)} of {number} {what} images, which did not decode in an earlier run.")
     if foreign:
         lines.append(f"Left out: {len(foreign)} of {number} {what} images, which dali does not read.")
     if checked.unknown:
@@ -85,6 +84,4 @@ def _readable(data: TaskData, source: FileSource, what: str, engine: str | None,
             f"Not looked at yet: {len(checked.unknown)} of {number} {what} images; the run will decode each once "
             "before it begins, and leave out what does not decode."
         )
-    good = [i for i in checked.good if i not in foreign]
-    index = torch.as_tensor(good, dtype=torch.int64)
-    return FileSource(take(source.paths, good), source.targets[index], source.domains[index])
+    return source.only([i for i in checked.good if i not in foreign])

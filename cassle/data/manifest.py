@@ -44,5 +44,6 @@ def _content(images: Images) -> Iterator[Any]:
 
 
 def _part(images: Images, digest: str) -> dict[str, Any]:
-    lost = {"do_not_decode": len(images.skipped), "not_for_the_engine": len(images.left_out)}
+    lost = {"in_quarantine": len(images.quarantined), "do_not_decode": len(images.skipped)}
+    lost["not_for_the_engine"] = len(images.left_out)
     return {"images": len(images.targets), **lost, "content_sha256": digest}

@@ -14,10 +14,9 @@ from cassle.data import BENCHMARKS
 from cassle.data.benchmarks import Benchmark, Location, Part
 from cassle.data.engines import Engine, choose, idle_device
 from cassle.data.manifest import manifest_of
-from cassle.data.paths import take
 from cassle.data.pixels import FilePixels
 from cassle.data.room import room_for
-from cassle.data.scan import readable
+from cassle.data.scan import in_quarantine, readable
 from cassle.data.source import ArraySource, FileSource, Images, Source, refuse_damage
 from cassle.data.splits import CLASS_SEED, Split, class_order, split_by_class, split_by_data, split_by_domain
 from cassle.data.task_images import TaskImages
@@ -231,14 +230,21 @@ class TaskData:
     ) -> Images:
         """Return a part: decoded, or to be decoded when it is needed; without the files that the engine does not read.
 
-        The resident engine decodes every file now, and goes by that alone: lists that appear change nothing for it.
+        What is in quarantine is left out by every engine. For the rest the resident one, which decodes every file now,
+        goes by that alone: what other runs have found changes nothing for it.
         """
         source, side, workers = part.source, self.storage_side(size), max(self.num_workers, 1)
-        if isinstance(source, ArraySource) or engine.name == "resident":
-            return source.load(side, workers)
         folder, dali = self.location.data_dir, engine.name == "dali"
-        checked = readable(folder, source.paths, lists=self.verified_dir, num_workers=workers, dali=dali, say=say)
-        refuse_damage(checked.quarantined, len(source.paths))
-        paths, good = take(source.paths, checked.good), torch.as_tensor(checked.good, dtype=torch.int64)
-        pixels = FilePixels(paths, side, workers, device)
-        return Images(pixels, source.targets[good], source.domains[good], checked.quarantined, list(checked.foreign))
+        if isinstance(source, ArraySource):
+            return source.load(side, workers)
+        look = {"lists": self.verified_dir, "num_workers": workers, "say": say}
+        if engine.name == "resident":
+            known = in_quarantine(folder, source.paths, **look)
+            images = source.without(known).load(side, workers)
+            return replace(images, quarantined=list(known.values()))
+        checked = readable(folder, source.paths, **look, dali=dali)
+        skipped, quarantined = list(checked.damaged.values()), list(checked.quarantined.values())
+        refuse_damage(skipped, len(source.paths) - len(quarantined))
+        left = source.only(checked.good)
+        pixels = FilePixels(left.paths, side, workers, device)
+        return Images(pixels, left.targets, left.domains, skipped, list(checked.foreign), quarantined)

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cassle.data.inspection import Note
-from cassle.data.verified import Checked, clean
+from cassle.data.paths import take, texts_of
+from cassle.data.quarantine import Told
+from cassle.data.verified import Checked, clean, names_in
 from cassle.data.verify import LOCK, Report, look, record, verify
 from cassle.errors import DataError
 from cassle.locks import held
@@ -61,6 +63,32 @@ def readable(
     return checked._replace(good=good, foreign=[str(paths[i]) for i in sorted(foreign)])
 
 
+def in_quarantine(
+    folder: Path, paths: Sequence[Path], *, lists: Path | None = None, num_workers: int, say: Say
+) -> dict[int, str]:
+    """Return the files that ``cassle-quarantine.txt`` names and that are bad, as "path: reason", by position.
+
+    For an engine that decodes all files anyhow; only those that are named are looked up, or at, if they have changed.
+
+    Args:
+        folder: see :func:`readable`.
+        paths: likewise.
+        lists: likewise.
+        num_workers: likewise.
+        say: likewise.
+
+    Raises:
+        ConfigError: the lists are about another folder.
+        CassleError: the lists could not be written.
+    """
+    told = Told(lists or folder)
+    named = [i for i, name in enumerate(names_in(folder, texts_of(paths))) if name in told] if told else []
+    if not named:
+        return {}
+    bad = readable(folder, take(paths, named), lists=lists, num_workers=num_workers, dali=False, say=say)
+    return {named[i]: line for i, line in bad.quarantined.items()}
+
+
 def _looked_at(
     folder: Path, paths: Sequence[Path], lists: Path, before: Checked, num_workers: int, say: Say
 ) -> Checked:
@@ -79,19 +107,27 @@ def _looked_at(
             f"python -m cassle verify {folder} --out LISTS, and give --verified_dir LISTS."
         )
         checked = before
-    return _with_the_rest(paths, checked, num_workers) if checked.unknown else checked
+    return _with_the_rest(folder, paths, lists, checked, num_workers) if checked.unknown else checked
 
 
-def _with_the_rest(paths: Sequence[Path], checked: Checked, num_workers: int) -> Checked:
+def _with_the_rest(folder: Path, paths: Sequence[Path], lists: Path, checked: Checked, num_workers: int) -> Checked:
     """Look at what is in no list: it cannot be written, or a file has changed once more."""
     with bar() as advance:
         files = [paths[i] for i in checked.unknown]
         verdicts = look(files, num_workers, lambda number, verdict: advance(number + 1, len(files)))
     found = dict(zip(checked.unknown, verdicts, strict=True))
-    bad = [f"{paths[i]}: {verdict.reason}" for i, verdict in found.items() if verdict.reason]
+    told, names = Told(lists), names_in(folder, texts_of(paths))
+    bad = {i: f"{paths[i]}: {verdict.reason}" for i, verdict in found.items() if verdict.reason}
+    quarantined = {i: line for i, line in bad.items() if names[i] in told}
     good = [i for i in checked.good if i not in found or not found[i].reason]
     notes = {i: verdict.notes for i, verdict in found.items() if verdict.notes and not verdict.reason}
-    return Checked(good, [*checked.quarantined, *bad], [], {**checked.notes, **notes})
+    return Checked(
+        good,
+        {**checked.quarantined, **quarantined},
+        {**checked.damaged, **{i: line for i, line in bad.items() if i not in quarantined}},
+        [],
+        {**checked.notes, **notes},
+    )
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from cassle.data.inspection import too_deep
+from cassle.data.paths import take
 from cassle.errors import DataError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
@@ -38,6 +39,7 @@ class Images:
         targets: class ids (n,), int64; -1 without a label.
         domains: domain ids (n,), int64; zeros without domains.
         skipped: images that did not decode, as "path: reason".
+        quarantined: images that ``python -m cassle verify`` has put into quarantine, likewise.
         left_out: images that decode, but are of a kind that the engine does not read.
     """
 
@@ -46,6 +48,7 @@ class Images:
     domains: Tensor
     skipped: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,15 @@ class FileSource:
                 continue  # counted and reported when the pixels are loaded
         return min(round(size * BORDER), round(statistics.median(shorter))) if shorter else size
 
+    def only(self, positions: Sequence[int]) -> FileSource:
+        """Return the part that has these files only."""
+        index = torch.as_tensor(positions, dtype=torch.int64)
+        return FileSource(take(self.paths, positions), self.targets[index], self.domains[index])
+
+    def without(self, positions: Collection[int]) -> FileSource:
+        """Return the part that lacks these files."""
+        return self.only([i for i in range(len(self.paths)) if i not in positions]) if positions else self
+
     def load(self, side: int, workers: int) -> Images:
         """Decode every file once to ``side`` × ``side``: the shorter side is resized, the centre is kept.
 
@@ -113,13 +125,16 @@ def refuse_damage(skipped: Sequence[str], number: int) -> None:
     """Refuse a data set of ``number`` images of which too many do not decode, named as "path: reason".
 
     Raises:
-        DataError: more than 1 % of them.
+        DataError: more than 1 % of them, or there is none.
     """
+    if not number:
+        raise DataError("No image is left: all of them are in quarantine (python -m cassle verify). Check --data_dir.")
     if len(skipped) > MAX_DAMAGED * number:
         first = "\n  ".join(skipped[:5])
         raise DataError(
             f"{len(skipped)} of {number} images do not decode, more than {MAX_DAMAGED:.0%}:\n  {first}\n"
-            "Repair or remove them, or check --data_dir."
+            "Repair or remove them, or check --data_dir. To go without them: python -m cassle verify DIR puts them "
+            "into quarantine, and runs leave out what is there."
         )
 
 

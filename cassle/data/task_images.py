@@ -39,6 +39,11 @@ class TaskImages:
         return self.train.skipped + (self.val.skipped if self.val else [])
 
     @property
+    def quarantined(self) -> list[str]:
+        """Images in quarantine."""
+        return self.train.quarantined + (self.val.quarantined if self.val else [])
+
+    @property
     def left_out(self) -> list[str]:
         """Images of a kind that the engine does not read."""
         return self.train.left_out + (self.val.left_out if self.val else [])

@@ -25,9 +25,10 @@ import numpy as np
 from cassle.atomic import atomic_write, atomic_write_bytes
 from cassle.data.inspection import Note, Verdict
 from cassle.data.paths import texts_of
+from cassle.data.quarantine import QUARANTINE, Told, lines_of
 from cassle.errors import ConfigError
 
-CLEAN, QUARANTINE, VERIFIED = "cassle-clean.txt", "cassle-quarantine.txt", "cassle-verified.npz"
+CLEAN, VERIFIED = "cassle-clean.txt", "cassle-verified.npz"
 RULES = 1  # raised when `inspect` judges otherwise: then all files are looked at again
 COLUMNS = {"mtimes": "q", "sizes": "q", "notes": "H"}  # and their types
 BLOCK = 1024  # files whose times are read by one thread
@@ -137,34 +138,39 @@ class Verified:
         }
         atomic_write(lists / VERIFIED, lambda file: np.savez(file, **columns))
 
-    def write_lists(self, lists: Path) -> None:
-        """Write the list of clean files, of those in the folder only, and that of the quarantine."""
+    def write_clean(self, lists: Path) -> None:
+        """Write the list of clean files, of those in the folder only."""
         clean = [path for i, path in enumerate(self.paths) if i not in self.reasons and not os.path.isabs(path)]
-        quarantine = [f"{_shown(self.paths[i])}\t{reason}" for i, reason in self.reasons.items()]
-        for name, lines in ((CLEAN, clean), (QUARANTINE, quarantine)):
-            atomic_write_bytes(lists / name, os.fsencode("".join(f"{line}\n" for line in lines)))
+        _write(lists / CLEAN, clean)
+
+    def write_lists(self, lists: Path) -> None:
+        """Write both lists."""
+        self.write_clean(lists)
+        _write(lists / QUARANTINE, lines_of({self.paths[i]: reason for i, reason in self.reasons.items()}))
 
 
 class Checked(NamedTuple):
     """What the lists say of the files that a benchmark found.
 
     Attributes:
-        good: positions of the files that are not in quarantine.
-        quarantined: the others, as "path: reason".
+        good: positions of the files that are not bad.
+        quarantined: those that ``cassle-quarantine.txt`` names, as "path: reason", by position.
+        damaged: the other bad ones, likewise; a run has found them, and nobody was told.
         unknown: those of ``good`` that were changed since, or never looked at.
         notes: what is odd about some of ``good``, by position.
         foreign: files that are clean, but not in ``good``, because the engine does not read their kind.
     """
 
     good: list[int]
-    quarantined: list[str]
+    quarantined: dict[int, str]
+    damaged: dict[int, str]
     unknown: list[int]
     notes: dict[int, Note]
     foreign: Sequence[str] = ()
 
 
 def clean(folder: Path, paths: Sequence[Path], *, lists: Path | None = None, num_workers: int = 8) -> Checked:
-    """Sort out the files of ``folder`` that are in quarantine, by the lists of ``python -m cassle verify folder``.
+    """Sort out the files of ``folder`` that are known to be bad, by the lists of ``python -m cassle verify folder``.
 
     An engine that a bad file would abort gives those that are ``unknown`` to :func:`cassle.data.verify.look`.
 
@@ -181,11 +187,12 @@ def clean(folder: Path, paths: Sequence[Path], *, lists: Path | None = None, num
     verified = Verified.load(lists, folder, "--verified_dir")
     texts = texts_of(paths)
     names = names_in(folder, texts) if len(verified) else texts
-    checked = Checked([], [], [], {})
+    told, checked = Told(lists), Checked([], {}, {}, [], {})
     for i, stamp in enumerate(stamps(texts, num_workers) if len(verified) else [None] * len(texts)):
         verdict = stamp and verified.get(names[i], stamp)
         if verdict and verdict.reason:
-            checked.quarantined.append(f"{texts[i]}: {verdict.reason}")
+            bad = checked.quarantined if names[i] in told else checked.damaged
+            bad[i] = f"{texts[i]}: {verdict.reason}"
             continue
         checked.good.append(i)
         if not verdict:
@@ -228,8 +235,8 @@ def _stamp(path: str) -> Stamp:
     return status.st_mtime_ns, status.st_size
 
 
-def _shown(path: str) -> str:
-    return path.replace("\n", "\\n").replace("\r", "\\r")  # a line is a file
+def _write(path: Path, lines: list[str]) -> None:
+    atomic_write_bytes(path, os.fsencode("".join(f"{line}\n" for line in lines)))
 
 
 def _blob(texts: Iterable[str]) -> np.ndarray:

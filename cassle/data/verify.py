@@ -13,14 +13,16 @@ from pathlib import Path
 
 from cassle.data.inspection import NOT_READABLE, SAID, Verdict, inspect
 from cassle.data.paths import texts_of
+from cassle.data.quarantine import QUARANTINE, in_print
 from cassle.data.source import EXTENSIONS
-from cassle.data.verified import CLEAN, QUARANTINE, Stamp, Verified, names_in, stamps
+from cassle.data.verified import CLEAN, Stamp, Verified, names_in, stamps
 from cassle.errors import ConfigError
 from cassle.locks import held
 
 LOCK = ".cassle-verify.lock"  # whoever writes the lists holds it
 SAVE_EVERY = 60.0  # seconds; a killed scan looks again at what it saw in the last of them
 UNFIT = "not fit for a list: a line break in the name"
+SHOWN = 5  # files in quarantine that are named
 BLOCK = 64  # files that a thread looks at before it takes the next ones
 
 
@@ -46,12 +48,14 @@ class Report:
         return len(self.verified.reasons)
 
     def lines(self) -> Iterator[str]:
-        """Yield numbers, kinds of reasons, what is odd about clean files, and where the lists are."""
-        total, bad = len(self.verified), self.quarantined
+        """Yield numbers, kinds of reasons, the first bad files, what is odd about the others, and the lists."""
+        total, bad, reasons = len(self.verified), self.quarantined, self.verified.reasons
         known = f"{self.looked_at} looked at, {total - self.looked_at} known from before"
         yield f"{self.folder}: {total} image files, {total - bad} clean, {bad} in quarantine ({known})"
-        kinds = Counter(reason.partition(":")[0] for reason in self.verified.reasons.values())
+        kinds = Counter(reason.partition(":")[0] for reason in reasons.values())
         yield from (f"  quarantine {number:8}  {kind}" for kind, number in kinds.most_common())
+        first = [f"    {in_print(self.verified.paths[i])}: {reasons[i]}" for i in [*reasons][:SHOWN]]
+        yield from [*first, f"    … and {bad - SHOWN} more"] if bad > SHOWN else first
         notes = Counter(self.verified.notes)
         for note, words in SAID.items():
             number = sum(count for bits, count in notes.items() if bits & note)
@@ -108,7 +112,7 @@ def record(
 ) -> None:
     """Look at these files only, and add what is found to what is known; the caller holds ``lists / LOCK``.
 
-    The two texts are brought up to date where they are: only :func:`verify`, which sees the whole folder, makes them.
+    Where there are lists, that of clean files is brought up to date; the quarantine is what :func:`verify` has told of.
 
     Args:
         folder: that the lists are about.
@@ -125,7 +129,7 @@ def record(
     todo = list(zip(names_in(folder, texts), stamps(texts, num_workers), texts, strict=True))
     verified = _extended(known, todo, lists, folder, num_workers, advance, SAVE_EVERY)
     if (lists / CLEAN).is_file():
-        verified.write_lists(lists)
+        verified.write_clean(lists)
 
 
 def _extended(

@@ -151,6 +151,7 @@ class Chain(ABC):
         engine = from_first(self.plan.choose_engine())  # they may differ in how much memory is free
         images = self.plan.data.load(self.plan.size, self.plan.training.device, engine=engine, say=self.say)
         self.say(images.engine.line)
+        self._tell_of(images.quarantined, "are in quarantine (python -m cassle verify)")
         self._tell_of(images.skipped, "do not decode")
         self._tell_of(images.left_out, f"decode, but not with {images.engine.name}: other engines read them")
         counts = [] if self.plan.is_stream else [len(part) for part in images.split.train]

@@ -8,7 +8,10 @@ from typing import Any
 OTHERS = "pixels, labels, names or sizes of files are others"
 SHOWN = 5  # names or tasks that are listed of one kind
 SAID = {"tasks", "classes", "sha256", "content_sha256", "parts", "length", "origins"}  # in words of their own
-LOST = {"do_not_decode": "do not decode", "not_for_the_engine": "the engine does not read"}
+LOST = {
+    "in_quarantine": "are in quarantine", "do_not_decode": "do not decode",
+    "not_for_the_engine": "the engine does not read",
+}  # fmt: skip
 
 Manifest = Mapping[str, Any]
 
@@ -68,7 +71,8 @@ def _of_a_part(part: str, old: Manifest, new: Manifest) -> str:
         pairs = enumerate(zip(*counts, strict=True))
         said += _some([f"task {task} had {a}, has {b}" for task, (a, b) in pairs if a != b])
     if known:
-        said += [f"{then[k]} that {what} then, {now[k]} now" for k, what in LOST.items() if then[k] != now[k]]
+        lost = {what: (then.get(kind, 0), now.get(kind, 0)) for kind, what in LOST.items()}  # earlier: no quarantine
+        said += [f"{a} that {what} then, {b} now" for what, (a, b) in lost.items() if a != b]
         if then["content_sha256"] != now["content_sha256"] and then["images"] == now["images"]:
             said.insert(0, f"{_size(now)} as before, but {OTHERS}")
     return f"{part}: {'; '.join(said)}" if said else ""

@@ -10,22 +10,25 @@ import yaml
 from cassle.data.engines import Engine
 from cassle.data.expected import Expected, expected
 from cassle.data.splits import class_order
-from cassle.engine.estimate import estimate
+from cassle.engine.estimate import disk, duration
 from cassle.engine.missing import batch_problems
 from cassle.engine.plan import Plan
 from cassle.engine.results import batch_line
 from cassle.engine.timetable import Timetable
 from cassle.engine.trainer import quiet
-from cassle.errors import CassleError
+from cassle.errors import CassleError, ConfigError
 
 
 def describe(plan: Plan, *, warnings: Sequence[str] = (), say: Callable[[str], object] = print) -> None:
-    """Print configuration, tasks, steps, parameters, and an estimate of time and disk; then what is missing here.
+    """Print configuration, tasks, steps, parameters, disk, what is missing here; and last, as it takes a while, time.
 
     Args:
         plan: the run.
         warnings: further lines for the closing list.
         say: takes the lines.
+
+    Raises:
+        ConfigError: nothing could be trained on any machine; everything else is printed before.
     """
     quiet()
     plan.data.look_only()
@@ -42,13 +45,37 @@ def describe(plan: Plan, *, warnings: Sequence[str] = (), say: Callable[[str], o
     say("\n# Model")
     say(f"{plan.backbone}: {backbone / 1e6:.2f} M parameters; {plan.method}: {parameters / 1e6:.2f} M to train")
     say(batch_line(plan))
-    estimate(plan, model, counts, engine.name if engine else None, say)
+    say(disk(plan, model, counts))
+    impossible = _impossible(plan, found, counts)
     problems = [*warnings, *plan.missing_here()]
-    problems += [line for line in _of_what_is_left(plan, found) if line not in problems]
+    problems = [line for line in [*problems, *(found.problems if found else [])] if line not in impossible]
     if problems:
         say("\n# Not on this machine, or not possible")
-        for line in problems:
+        for line in dict.fromkeys(problems):
             say(f"warning: {line}")
+    say("\n# Time")
+    if impossible:
+        say("time: 0; nothing can be trained")
+        raise ConfigError(impossible)
+    say(duration(plan, model, counts, engine.name if engine else None))
+
+
+def _impossible(plan: Plan, found: Expected | None, counts: list[int] | None) -> list[str]:
+    """Return why nothing can be trained, whatever machine has this data: it gives too little, or not these tasks."""
+    try:
+        plan.data.parts()
+    except CassleError:  # it is not here; what is known of a published data set stands for it
+        return batch_problems(plan.training, counts) if counts and not plan.is_stream else []
+    try:
+        if not plan.is_stream:
+            split = found.split if found else plan.data.split()
+            return batch_problems(plan.training, [len(part) for part in split.train])
+        _timetable(plan, found)
+    except ConfigError as error:
+        return error.problems
+    except CassleError:  # a file is damaged: another machine may have it whole
+        pass
+    return []
 
 
 def _engine(plan: Plan) -> Engine | None:
@@ -67,14 +94,6 @@ def _expected(plan: Plan, engine: Engine | None) -> Expected | None:
         return expected(plan.data, engine.name if engine else None)
     except CassleError:  # a warning tells why
         return None
-
-
-def _of_what_is_left(plan: Plan, found: Expected | None) -> list[str]:
-    """Return why what is read is too little, where all there is would not be."""
-    if found is None:
-        return []
-    whole, left = ([] if plan.is_stream else [len(part) for part in s.train] for s in (plan.data.split(), found.split))
-    return [*found.problems, *([] if batch_problems(plan.training, whole) else batch_problems(plan.training, left))]
 
 
 def _tasks(plan: Plan, found: Expected | None, say: Callable[[str], object]) -> list[int] | None:
@@ -107,7 +126,10 @@ def _stream(plan: Plan, found: Expected | None, say: Callable[[str], object]) ->
         say("the images come from Python, so nothing is known of them")
         return None
     try:
-        table = plan.timetable() if found is None else _timetable(plan, found)
+        table = _timetable(plan, found)
+    except ConfigError:
+        say("it is too short, or has no end")
+        return None
     except CassleError:
         say("the data is not on this machine, so its length is unknown")
         return None
@@ -120,6 +142,8 @@ def _stream(plan: Plan, found: Expected | None, say: Callable[[str], object]) ->
     return [table.total_steps * whole]
 
 
-def _timetable(plan: Plan, found: Expected) -> Timetable:
-    """Return the course of a stream of the images that are read."""
+def _timetable(plan: Plan, found: Expected | None) -> Timetable:
+    """Return the course of a stream of the images that are read, or as far as that is known."""
+    if found is None:
+        return plan.timetable()
     return plan.timetable_of(plan.stream.order(found.train.targets, found.split.train, plan.run.seed))

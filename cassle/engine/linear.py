@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from cassle.atomic import atomic_write_text
 from cassle.data.centre import view_in_words
 from cassle.data.module import TaskData
 from cassle.data.recipe import Recipe
+from cassle.engine import evaluated
 from cassle.engine.checkpoint import finals_in
 from cassle.engine.every_task import evaluate_tasks, rows_of
 from cassle.engine.ledger import Rows
@@ -119,7 +118,7 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
         raise ConfigError(f"--num_tasks {data.num_tasks}: {offline.checkpoint} holds {len(every)} tasks; give as many.")
     evaluation = Evaluation(**settings.arguments(Evaluation, resolved))
     images = data.load(encoder.size, say=say)
-    same = data.dataset == trained.get("dataset") and (data.dataset != "custom" or "dataset" not in values)
+    same = evaluated.is_trained_on(data, resolved, trained) or (bool(trained) and "dataset" not in values)
     how = {"device": offline.device, "same_classes": same, "network": offline.network}
     if every:
         results = evaluate_tasks(every, trained, images, evaluation, say=say, **how)
@@ -132,8 +131,8 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
     if data.domain is not None:
         results["protocol"]["domain"] = f"{data.domain}: domain-aware, probes are fitted and tested on its images only"
     results["checkpoint"] = str(offline.checkpoint)
-    atomic_write_text(offline.output, json.dumps(results, indent=2) + "\n")
-    say(f"Written to {offline.output}")
+    results["evaluation"] = evaluated.identity(settings, resolved)
+    evaluated.write(evaluated.output_of(offline, data, resolved, own=same or not trained), results, say)
     return results
 
 

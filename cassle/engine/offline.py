@@ -41,7 +41,8 @@ class Offline:
                 --image_mean and --image_std are CIFAR-10's up to 64 pixels, else ImageNet's, unless given.
             device: auto = a GPU if there is one; or cpu, cuda, cuda:1, …
             num_threads: CPU threads of torch; default: torch's choice.
-            output: JSON file that takes the results; default: linear.json beside the checkpoint, or in the folder.
+            output: JSON file that takes the results; default: linear.json beside the checkpoint, or in the folder;
+                linear-DATASET.json for another data set than that of the training, see docs/metrics.md.
 
         Raises:
             ConfigError: no checkpoint is given, or there is no such file, backbone or device.
@@ -56,7 +57,7 @@ class Offline:
         if problems:
             raise ConfigError(problems)
         self.checkpoint, self.backbone, self.network = pretrained_feature_extractor, backbone, network
-        self.output = output or results_beside(pretrained_feature_extractor, "linear.json")
+        self.output = output
         self.device, self.num_threads = device, num_threads
         if device == "auto":
             self.device = "cuda" if torch.cuda.is_available() else "cpu"

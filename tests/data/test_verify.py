@@ -369,14 +369,16 @@ def test_what_engines_ask(tree, tmp_path):
     names = ["train/cat/0.jpg", "short.jpeg", "train/cat/1.jpg", "train/cat/2.jpg", "text.gif"]
     paths = [tree / name for name in names]
     nothing = clean(tree, paths)
-    assert nothing.good == nothing.unknown == [0, 1, 2, 3, 4] and nothing.quarantined == []  # never verified
+    assert (
+        nothing.good == nothing.unknown == [0, 1, 2, 3, 4] and nothing.quarantined == nothing.damaged == {}
+    )  # never verified
     (tree / "train" / "cat" / "0.jpg").write_bytes(encoded("JPEG", "CMYK"))
     verify.verify(tree)
     (tree / "train" / "cat" / "2.jpg").write_bytes(JPEG[:100])  # since then
     (tmp_path / "beside.jpg").write_bytes(JPEG)
     checked = clean(tree, [*paths, tmp_path / "beside.jpg"])
     assert checked.good == [0, 2, 3, 5] and checked.unknown == [3, 5] and checked.notes == {0: Note.CMYK}
-    assert [line.partition(": ")[0] for line in checked.quarantined] == [str(paths[1]), str(paths[4])]
+    assert [line.partition(": ")[0] for line in checked.quarantined.values()] == [str(paths[1]), str(paths[4])]
     assert [bool(found.reason) for found in verify.look([paths[3], tmp_path / "beside.jpg"])] == [True, False]
     backwards = clean(tree, paths[::-1])
     assert backwards.good == [1, 2, 4] and backwards.unknown == [1]

@@ -6,6 +6,7 @@ import pytest
 
 from cassle.cli import main_continual
 from cassle.data import source
+from cassle.data.verified import QUARANTINE
 from cassle.data.verify import verify
 from cassle.engine import estimate
 from cassle.engine.experiment import Experiment
@@ -33,10 +34,12 @@ def damaged(image_tree, truncated_image, monkeypatch):
     return {**SMALL, "dataset": "custom", "data_dir": root, "size": 8}
 
 
-def dry_run(capsys, **settings):
+def dry_run(capsys, code=0, **settings):
     words = [word for name, value in settings.items() for word in (f"--{name}", *shlex.split(str(value)))]
-    assert main_continual(["--dry_run", *words]) == 0
-    return capsys.readouterr().out
+    assert main_continual(["--dry_run", *words]) == code
+    said = capsys.readouterr()
+    assert bool(said.err) is bool(code)
+    return said.out + said.err
 
 
 def counts(out):
@@ -48,16 +51,21 @@ def test_what_is_in_quarantine_is_not_counted(damaged, capsys, tmp_path):
     out = dry_run(capsys, **settings)
     assert counts(out) == [10, 10] and "warning" not in out
     assert "Left out: 2 of 22 training images, which are in quarantine." in out and "Not looked at" not in out
-    experiment = Experiment(**settings, experiment_dir=tmp_path / "e")
+    experiment, said = Experiment(**settings, experiment_dir=tmp_path / "e"), []
     (tmp_path / "e").mkdir()
-    images = TaskChain(experiment.plan, experiment.folder, lambda line: None)._load_images()
+    images = TaskChain(experiment.plan, experiment.folder, said.append)._load_images()
     assert counts(out) == sorted(len(part) for part in images.split.train)  # what the run itself reads
+    assert any(line.startswith("Left out: 2 images that are in quarantine (python -m cassle verify).") for line in said)
 
 
-def test_the_resident_engine_may_read_more_than_the_lists_say(damaged, capsys):
+def test_the_resident_engine_may_read_more_than_an_earlier_run(damaged, capsys):
     out = dry_run(capsys, **damaged)
-    assert counts(out) == [10, 12] and "Engine: resident" in out
-    assert "Left out: up to 2 of 22 training images, which are in quarantine; the engine resident tries every" in out
+    assert counts(out) == [10, 10] and "Engine: resident" in out
+    assert "Left out: 2 of 22 training images, which are in quarantine." in out
+    (damaged["data_dir"] / QUARANTINE).unlink()  # as if verify had never told of them
+    out = dry_run(capsys, **damaged)
+    assert counts(out) == [10, 12]
+    assert "Left out: up to 2 of 22 training images, which did not decode in an earlier run; the engine resi" in out
 
 
 def test_files_that_nobody_looked_at(damaged, noise_image, capsys):
@@ -68,9 +76,10 @@ def test_files_that_nobody_looked_at(damaged, noise_image, capsys):
 
 
 def test_too_little_is_left(damaged, capsys, monkeypatch):
-    out = dry_run(capsys, **{**damaged, "batch_size": 11, "split_strategy": "data"}, engine="workers")
-    assert "warning: --batch_size 11: task 0 has only 10 images for 1 process(es)" in out
+    out = dry_run(capsys, 2, **{**damaged, "batch_size": 11, "split_strategy": "data"}, engine="workers")
+    assert out.splitlines()[-1].startswith("  --batch_size 11: task 0 has only 10 images for 1 process(es)")
     monkeypatch.setattr(source, "MAX_DAMAGED", 0.01)
+    (damaged["data_dir"] / QUARANTINE).unlink()
     out = dry_run(capsys, **damaged, engine="workers")
     assert "warning: 2 of 22 images do not decode, more than 1%" in out
 
@@ -103,7 +112,7 @@ def test_a_stream_of_what_is_left(damaged, capsys):
 def test_replay_is_part_of_the_time(strategy, views, capsys, monkeypatch):
     """719 images of task 0 and 718 of task 1, in batches of 16 with two views of each."""
     monkeypatch.setattr(estimate, "_views_per_second", lambda plan, model: 1.0)
-    monkeypatch.setattr(estimate, "_duration", lambda seconds: f"{seconds:.3f} s")
+    monkeypatch.setattr(estimate, "in_words", lambda seconds: f"{seconds:.3f} s")
     settings = {**REPLAY, "strategy": strategy}
     if not STRATEGIES[strategy].memories:
         settings = {name: value for name, value in settings.items() if name != "mem_size"}
@@ -112,7 +121,7 @@ def test_replay_is_part_of_the_time(strategy, views, capsys, monkeypatch):
     out = dry_run(capsys, **settings)
     said = next(line for line in out.splitlines() if line.startswith("time: "))
     numbers = [int(line.split()[2]) for line in out.splitlines() if line.startswith("task ")]
-    seconds = sum(2 * n / 16 * v for n, v in zip(numbers, views or [32, 32], strict=True))
+    seconds = sum(2 * (n // 16) * v for n, v in zip(numbers, views or [32, 32], strict=True))
     assert said.startswith(f"time: {seconds:.3f} s of training at 1 views/s (measured here on the CPU)")
     assert (f"with --strategy {strategy} up to {max(views or [32])} views a step, without 32" in said) is bool(views)
     assert (f"what --strategy {strategy} does with its memory besides" in said) is bool(STRATEGIES[strategy].memories)
@@ -129,10 +138,65 @@ def test_the_step_that_is_timed_is_one_without_replay(strategy):
 
 def test_a_distillers_teacher_begins_with_task_1(capsys, monkeypatch):
     monkeypatch.setattr(estimate, "_views_per_second", lambda plan, model: 1.0)
-    monkeypatch.setattr(estimate, "_duration", lambda seconds: f"{seconds:.3f} s")
-    out = dry_run(capsys, **{**TINY, "method": "simclr", "batch_size": 16}, distiller="auto")
-    first, second = (int(line.split()[2]) for line in out.splitlines() if line.startswith("task "))
-    assert f"time: {2 * 2 * (first + second * 4 / 3):.3f} s of training" in out
+    monkeypatch.setattr(estimate, "in_words", lambda seconds: f"{seconds:.3f} s")
+    settings = {**TINY, "method": "simclr", "batch_size": 16, "distiller": "auto"}
+    out = dry_run(capsys, **settings)
+    first, second = (int(line.split()[4]) for line in out.splitlines() if line.startswith("task "))  # steps
+    assert f"time: {16 * 2 * (first + second * 4 / 3):.3f} s of training" in out
+    assert "; from task 1 on a third more for the teacher of --distiller contrastive. Not counted" in out
+    del settings["distiller"]
+    assert "teacher" not in dry_run(capsys, **settings).partition("time: ")[2]
+
+
+@pytest.mark.parametrize(
+    "seconds, words",
+    [(89, "about 89 s"), (90, "about 2 min"), (5400, "about 1.5 h"), (47.9 * 3600, "about 47.9 h"),
+     (48 * 3600, "about 2.0 days"), (2400 * 3600, "about 100.0 days")],
+)  # fmt: skip
+def test_a_time_in_words(seconds, words):
+    assert estimate.in_words(seconds) == words
+
+
+def test_a_slow_network_is_timed_with_few_images(monkeypatch):
+    """A step of 16 large images has taken a minute of a dry run."""
+    plan, timed = Plan({**TINY, "method": "simclr"}), []
+
+    def of(each):
+        timed.clear()
+        monkeypatch.setattr(estimate, "_seconds_of_step", lambda _, __, images: timed.append(images) or each * images)
+        return estimate._views_per_second(plan, plan.build_model()) == pytest.approx(2 / each)
+
+    assert of(0.01) and timed == [2, 16, 16]
+    assert of(1.0) and timed == [2, 2]  # 16 would take 16 s
+    assert of(4.0) and timed == [2]
+
+
+# What cannot be ------------------------------------------------------------------------------------------------------
+
+
+def test_what_no_machine_can_train_is_an_error(image_tree, capsys, monkeypatch):
+    """The rest is printed all the same, and nothing is timed for it."""
+    monkeypatch.setattr(estimate, "_seconds_of_step", None)
+    settings = {**SMALL, "dataset": "custom", "data_dir": image_tree({"cat": 10, "dog": 10}), "size": 8}
+    out = dry_run(capsys, 2, **{**settings, "batch_size": 128})
+    assert "task 0: 10 images, 0 steps of 128" in out and "\ntime: 0; nothing can be trained\n" in out
+    assert out.splitlines()[-1] == (
+        "  --batch_size 128: task 0 has only 10 images for 1 process(es); use --batch_size 10 or less."
+    )
+    assert "warning" not in out
+    out = dry_run(capsys, 2, **{**settings, "num_tasks": 3})
+    assert "--num_tasks 3: does not divide the 2 classes" in out.splitlines()[-1]
+    words = {name: value for name, value in settings.items() if name not in ("max_epochs", "warmup_epochs")}
+    out = dry_run(capsys, 2, **{**words, "batch_size": 32}, stream="class")
+    assert "--batch_size: the stream has 20 samples, which is not one batch of 32" in out.splitlines()[-1]
+
+
+def test_what_is_known_of_a_data_set_that_is_not_here(capsys, tmp_path):
+    settings = {**SMALL, "dataset": "cifar100", "data_dir": tmp_path, "num_tasks": 20}
+    out = dry_run(capsys, **settings)
+    assert "warning: " in out and "CIFAR100" in out and out.splitlines()[-1].startswith("time: about ")
+    out = dry_run(capsys, 2, **{**settings, "batch_size": 4096})
+    assert "task 0 has only 2500 images" in out.splitlines()[-1] and "CIFAR100" in out
 
 
 def test_decoding_is_named_where_it_may_be_what_takes_the_time(damaged, capsys):
