@@ -24,7 +24,7 @@ from cassle.evaluation.metrics import (
     forward_transfer,
     percent,
 )
-from cassle.evaluation.protocol import AWARE
+from cassle.evaluation.protocol import AWARE, SHARED_VAL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +46,8 @@ def assemble(
 ) -> Results:
     """Return ``{"protocol", "num_tasks", "probes": {name: {"random", "accuracy_matrix", "average_accuracy", …}}}``.
 
-    All accuracies are fractions; the summary of an unfinished run is as :mod:`cassle.evaluation.metrics` says.
+    All accuracies are fractions; the summary of an unfinished run is as :mod:`cassle.evaluation.metrics` says. Where
+    all tasks have the same validation samples there is no forward transfer: None.
 
     Args:
         rows: for each probe the rows of its accuracy matrix, one per finished task.
@@ -68,7 +69,7 @@ def assemble(
             "accuracy_matrix": [[float(value) for value in row] for row in matrix],
             "average_accuracy": average_accuracy(matrix),
             "forgetting": forgetting(matrix),
-            "forward_transfer": forward_transfer(matrix, random[name]),
+            "forward_transfer": None if SHARED_VAL in protocol else forward_transfer(matrix, random[name]),
             "final_accuracy": final_accuracy(matrix),
             "continual_accuracy": continual_accuracy(matrix),
         }

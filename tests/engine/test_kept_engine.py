@@ -59,7 +59,7 @@ def test_a_run_keeps_its_engine_and_says_what_can_be_done(small, tmp_path, monke
             ("workers", 16, "shorter side to 16 (smaller images are magnified), centre 14×14, resized to 8×8"),
         ),
         (
-            {"dataset": "digits", "data_dir": None, "storage_size": 4, "batch_size": 192},  # arrays have their own
+            {"dataset": "digits", "data_dir": None, "batch_size": 192},  # arrays have their own
             ("resident", 8, "stored at 8×8 (shorter side to 8, centre), all of it"),
         ),
     ],

@@ -119,7 +119,7 @@ def frames(tmp_path):
 def test_frames_are_evaluated_on_a_labelled_data_set(frames, tmp_path):
     settings = {name: value for name, value in {**SETTINGS, **FRAMES}.items() if value is not None}
     experiment = Experiment(
-        data_dir=frames, eval_dataset="digits", num_tasks=2, base_experiment_dir=tmp_path, **settings
+        data_dir=frames, eval_dataset="digits", num_tasks=2, storage_size=9, base_experiment_dir=tmp_path, **settings
     )
     results = experiment.run()
     assert set(results["probes"]) >= {"knn", "ridge", "linear"}

@@ -14,6 +14,7 @@ from cassle import atomic
 from cassle.atomic import atomic_write_bytes, atomic_write_text
 from cassle.errors import CassleError
 from cassle.evaluation.heatmap import colour_scale
+from cassle.evaluation.protocol import Evaluation
 from cassle.evaluation.report import SUMMARY, assemble, print_table, table, write
 
 FILES = ["accuracy_matrix.csv", "accuracy_matrix.png", "report.html", "results.json"]
@@ -42,6 +43,17 @@ def test_schema(results):
     assert knn["final_accuracy"] == knn["average_accuracy"]
     assert knn["continual_accuracy"] == pytest.approx((0.8 + 0.75 + 0.6) / 3)
     assert results["probes"]["ridge_10_labels"]["forgetting"] == 0
+
+
+def test_where_tasks_share_their_validation_samples_there_is_no_forward_transfer(tmp_path):
+    protocol, row = Evaluation().describe(shared_val=True), [[t / 10] * 3 for t in range(1, 4)]
+    results = assemble({"knn": row}, {"knn": [0.1] * 3}, protocol, 3)
+    assert results["probes"]["knn"]["forward_transfer"] is None and results["probes"]["knn"]["forgetting"] == 0
+    (line,) = [line for line in printed(results).splitlines() if line.startswith(" FT: forward transfer")]
+    assert line.split()[-1] == "n/a"
+    write(tmp_path, results, "shared")
+    assert "<td>n/a</td>" in (tmp_path / "report.html").read_text()
+    assert assemble({"knn": row}, {"knn": [0.1] * 3}, PROTOCOL, 3)["probes"]["knn"]["forward_transfer"] is not None
 
 
 def test_wrong_rows_are_named():
