@@ -27,6 +27,7 @@ from cassle.nn import BACKBONES
 #: settings of who makes the views of a training; an evaluation has one view of each image, and takes what suits
 UNSEEN = frozenset({"engine", "dali_device"})
 IMAGES = Component("Data", TaskData, UNSEEN)
+BROUGHT = frozenset({"image_mean", "image_std"})  # settings of the data that an encoder knows
 
 
 def schema(values: Mapping[str, Any] | None = None) -> Schema:
@@ -183,7 +184,11 @@ def evaluate(encoder: Encoder | nn.Module, **settings: Any) -> dict[str, list[fl
         raise TypeError(
             "evaluate() takes an encoder of cassle.load_backbone, or cassle.engine.pretrained.Encoder(...)."
         )
-    wanted = Schema([IMAGES, Component("Evaluation", Evaluation)], elsewhere=_of_a_training)
+    images = Component("Data", TaskData, UNSEEN | BROUGHT)
+    wanted = Schema(
+        [images, Component("Evaluation", Evaluation)],
+        elsewhere=lambda name: "the encoder brings its own; leave it out." if name in BROUGHT else _of_a_training(name),
+    )
     values = wanted.resolve(settings)
     data, evaluation = (kind(**wanted.arguments(kind, values)) for kind in (TaskData, Evaluation))
     return _rows(encoder, data, evaluation)

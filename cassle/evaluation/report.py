@@ -136,10 +136,13 @@ def matrix_table(results: Results, probe: str) -> Table:
 
 
 def print_table(results: Results, title: str, console: Console | None = None) -> None:
-    """Print the matrices (where they fit a terminal), :func:`table` and the protocol, in 80 columns."""
+    """Print the protocol, the matrices (where they fit a terminal) and, last, :func:`table`, in 80 columns."""
     from rich.console import Console
 
     console = console or Console()
+    for name, words in _flat(results["protocol"]):
+        console.print(f"{name}: {words}", markup=False, highlight=False, style="dim")
+    console.print()
     if results["num_tasks"] <= WIDEST:
         for probe in results["probes"]:
             console.print(f"{probe}: accuracy (%) on each task", markup=False, highlight=False, style="bold")
@@ -147,8 +150,6 @@ def print_table(results: Results, title: str, console: Console | None = None) ->
             console.print()
     for probes, heading in _tables(results, title):
         console.print(table({**results, "probes": probes}, heading))
-    for name, words in _flat(results["protocol"]):
-        console.print(f"{name}: {words}", markup=False, highlight=False, style="dim")
 
 
 def _tables(results: Results, title: str) -> Iterator[tuple[Mapping[str, Any], str]]:

@@ -88,3 +88,5 @@ def test_what_was_trained_with_dali_is_evaluated_anywhere(small, tmp_path):
     assert "knn" in evaluate(load_backbone(path), **data)
     with pytest.raises(ConfigError, match="--engine: is for training"):
         evaluate(load_backbone(path), **data, engine="dali")
+    with pytest.raises(ConfigError, match="--image_mean: the encoder brings its own"):
+        evaluate(load_backbone(path), **data, image_mean=[0.5, 0.5, 0.5])
