@@ -115,7 +115,7 @@ def test_a_chunk_of_a_data_set():
         (lambda: class_order([], seed=0), "no samples"),
         (lambda: class_sequential(torch.tensor([-1, -1]), run=5, seed=0), "needs labels"),
         (lambda: class_sequential(TARGETS, run=0, seed=0), "--n_cls_samples 0"),
-        (lambda: IteratorStream(5, side=2), "source int"),
+        (lambda: IteratorStream(5, side=2), "images int"),
         (lambda: IteratorStream([], side=0), "--side 0"),
     ],
 )
