@@ -31,6 +31,7 @@ class ResidentLoader:
         task: index of the task.
         rank: this process.
         world_size: number of processes.
+        views_later: leave the views out of the batches; :meth:`with_views` makes them.
 
     Raises:
         ConfigError: the task has fewer images than one global batch.
@@ -48,6 +49,7 @@ class ResidentLoader:
         task: int,
         rank: int = 0,
         world_size: int = 1,
+        views_later: bool = False,
     ) -> None:
         if len(members) < batch_size * world_size:
             total = f"{batch_size} x {world_size} processes" if world_size > 1 else str(batch_size)
@@ -59,7 +61,7 @@ class ResidentLoader:
         self.maker = ViewMaker(recipes, seed=seed, task=task)
         self.num_large = self.maker.num_large
         self.batch_size, self.seed, self.task = batch_size, seed, task
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.views_later = rank, world_size, views_later
         self.step = 0  # the batch that comes next, counted from the start of the task
 
     def __len__(self) -> int:
@@ -87,9 +89,23 @@ class ResidentLoader:
             yield order[start : start + self.batch_size]
 
     def _make(self, step: int, index: Tensor) -> Batch:
-        index = index.to(self.pixels.device, non_blocking=True)
-        views = self.maker.views(images_at(self.pixels, index), "augment", step, self.rank)
-        return Batch(index, views, self.targets[index], self.num_large)
+        batch = self._bare(index)
+        return batch if self.views_later else batch._replace(views=self._fresh(step, batch.index))
+
+    def _bare(self, index: Tensor) -> Batch:
+        index = index.to(self.targets.device, non_blocking=True)
+        return Batch(index, [], self.targets[index], self.num_large)
+
+    def with_views(self, batch: Batch) -> Batch:
+        """Return the batch that is being trained on, as a loader that makes ``views_later`` yields it, with its views.
+
+        They are those that it has without ``views_later``.
+        """
+        return batch._replace(views=self._fresh(self.step - 1, batch.index))
+
+    def _fresh(self, step: int, index: Tensor) -> list[Tensor]:
+        """Return the views of the batch of a step."""
+        return self.maker.views(images_at(self.pixels, index), "augment", step, self.rank)
 
     def views_of(self, index: Tensor, purpose: str, pixels: Tensor | None = None) -> list[Tensor]:
         """Return freshly drawn views of any training images, for the batch that is being trained on.

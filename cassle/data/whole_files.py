@@ -60,11 +60,16 @@ class FileLoader(ResidentLoader):
         """
         if pixels is not None:
             return super().views_of(index, purpose, pixels)
-        step, paths = self.step - 1, [self.paths[position] for position in index.tolist()]
+        step, positions = self.step - 1, index.tolist()
+        return self._decoded(positions, purpose, [(step, row, self.rank) for row in range(len(positions))])
+
+    def _decoded(self, positions: Sequence[int], purpose: str, drawn_by: Sequence[tuple[int, ...]]) -> list[Tensor]:
+        """Return views of images that are decoded here and now, each drawn by its coordinates."""
+        paths = [self.paths[position] for position in positions]
 
         def of(start: int) -> Crops:
-            rows = range(start, min(start + A_THREAD, len(paths)))
-            return self.decoder.views([paths[row] for row in rows], purpose, [(step, row, self.rank) for row in rows])
+            part = slice(start, start + A_THREAD)
+            return self.decoder.views(paths[part], purpose, drawn_by[part])
 
         crops = Crops.joined(list(self._threads.map(of, range(0, len(paths), A_THREAD))))
         refuse(paths, crops.reasons)

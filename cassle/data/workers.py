@@ -71,12 +71,15 @@ class WorkerLoader(FileLoader):
     ) -> None:
         super().__init__(pixels.paths, pixels, targets, members, recipes, threads=num_workers, **settings)
         self.num_workers, self.device = num_workers, torch.device(device)
-        if num_workers:
+        if num_workers and not self.views_later:
             CLEAN.set_forkserver_preload(IMPORTED)
             forkserver.ensure_running()  # it imports torch meanwhile
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the rest of the current epoch, or the next epoch when the current one is through."""
+        if self.views_later:  # there is no work for other processes
+            yield from super().__iter__()
+            return
         indices = list(self.rest_of_epoch())
         with _no_main_script():
             batches = iter(self._crops)
@@ -108,10 +111,14 @@ class WorkerLoader(FileLoader):
         if crops is not None and crops._iterator is not None:
             crops._iterator._shutdown_workers()  # else they end when Python collects garbage, and hold what they have
 
+    def _fresh(self, step: int, index: Tensor) -> list[Tensor]:
+        """Return the views that the processes would have made."""
+        epoch, positions = step // len(self), index.tolist()
+        return self._decoded(positions, "augment", [(epoch, position) for position in positions])
+
     def _finished(self, index: Tensor, crops: Crops) -> Batch:
         refuse([self.paths[position] for position in index.tolist()], crops.reasons)
-        index = index.to(self.device, non_blocking=True)
-        return Batch(index, self._views(crops), self.targets[index], self.num_large)
+        return self._bare(index)._replace(views=self._views(crops))
 
 
 @contextmanager

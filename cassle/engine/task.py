@@ -25,6 +25,7 @@ from cassle.losses.distributed import from_the_first
 from cassle.methods.base import SSLMethod
 from cassle.methods.progress import Progress
 from cassle.randomness import key
+from cassle.strategies import STRATEGIES
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ def _loader(plan: Plan, task: int, images: TaskImages) -> ResidentLoader:
     parts = (train.pixels, train.targets, images.split.train[task], plan.recipes)
     common = {
         "batch_size": settings.batch_size, "seed": plan.run.seed, "task": task, "world_size": settings.processes,
+        "views_later": not STRATEGIES[plan.strategy].trains_on_arrivals,
     }  # fmt: skip
     if images.engine.name == "workers":
         return WorkerLoader(*parts, num_workers=plan.data.num_workers, device=settings.device, **common)

@@ -63,6 +63,7 @@ def test_a_batch():
 
 def test_views_belong_to_seed_task_and_step():
     """The same images, asked for by another seed, task or step, are seen in another way."""
+
     index = MEMBERS[:6]
     first = loader()._make(0, index)
     for other in (
@@ -77,6 +78,14 @@ def test_views_belong_to_seed_task_and_step():
         0, index
     )
     assert not torch.equal(*twice.views)
+
+
+def test_views_that_are_made_later_are_the_same():
+    later, whole = loader(), loader()
+    later.views_later = True
+    for _ in range(2):
+        for bare, batch in zip(later, whole, strict=True):
+            assert not bare.views and same(later.with_views(bare), batch)
 
 
 @settings(max_examples=15)

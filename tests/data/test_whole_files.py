@@ -92,6 +92,15 @@ def test_replayed_views_are_a_function_of_the_step(loader):
     assert not torch.equal(steps[1][0], resumed.views_of(index, "other")[0])
 
 
+def test_views_that_are_made_later_are_the_same(loader):
+    later, whole = loader(views_later=True), loader()
+    for _ in range(2):
+        for bare, batch in zip(later, whole, strict=True):
+            assert not bare.views and torch.equal(bare.index, batch.index) and torch.equal(bare.targets, batch.targets)
+            assert all(map(torch.equal, later.with_views(bare).views, batch.views))
+    assert later.state_dict() == whole.state_dict() == {"step": 4}
+
+
 def test_a_damaged_file_that_replays_is_named(loader, paths, tmp_path):
     bad = tmp_path / "torn.png"
     bad.write_bytes(paths[0].read_bytes()[:60])

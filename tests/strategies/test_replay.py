@@ -16,6 +16,8 @@ from cassle.methods.progress import Progress
 from cassle.optim.build import Optimization
 from cassle.randomness import key
 from cassle.strategies import STRATEGIES
+from cassle.strategies.minred import MinRedReplay
+from tests.engine import run
 from tests.methods import SMALL, small, small_backbone
 
 IMAGES, BATCH = 64, 16
@@ -152,6 +154,17 @@ def test_minred_trains_on_the_memory_alone():
         assert len(batch.index) == batch.num_replay == 8 and batch.num_stream == 0
     assert set(first.index.tolist()) <= set(model.memory.keys.tolist()) | set(range(32))
     assert model.memory.num_arrived == 32
+
+
+def test_a_run_of_minred_makes_no_views_of_what_arrives(tmp_path, monkeypatch):
+    settings = {"strategy": "minred", "method": "simsiam", "mem_size": 200, "num_tasks": 1, "split_strategy": "data"}
+    monkeypatch.setattr(MinRedReplay, "trains_on_arrivals", True)  # as they were made once, and thrown away
+    results = run(tmp_path / "all", **settings)
+    monkeypatch.setattr(MinRedReplay, "trains_on_arrivals", False)
+    monkeypatch.delattr(ResidentLoader, "_fresh")
+    assert run(tmp_path / "few", **settings)["probes"] == results["probes"]
+    few, every = (tmp_path / name / "job" / "task0" / "metrics.csv" for name in ("few", "all"))
+    assert few.read_bytes() == every.read_bytes()
 
 
 def test_aep_aligns_every_image_with_a_slow_network():

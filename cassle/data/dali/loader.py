@@ -72,13 +72,25 @@ class DaliLoader(FileLoader):
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the rest of the current epoch, or the next epoch when the current one is through."""
+        if self.views_later:  # there is no work for a pipeline
+            yield from super().__iter__()
+            return
         end = (self.step // len(self) + 1) * len(self)
         while self.step < end:
             plan, crops = self._next()
             self.step += 1  # before the yield: a state saved while the batch is being trained on continues after it
-            views = [finish(*view) for view in zip(crops, plan.views, self.maker.recipes, strict=True)]
-            index = plan.index.to(self.targets.device, non_blocking=True)
-            yield Batch(index, views, self.targets[index], self.num_large)
+            yield self._bare(plan.index)._replace(views=self._of(plan, crops))
+
+    def _fresh(self, step: int, index: Tensor) -> list[Tensor]:
+        """Return the views that a pipeline makes of the batch of a step; it goes on from there."""
+        here, self.step = self.step, step
+        try:
+            return self._of(*self._next())
+        finally:
+            self.step = here
+
+    def _of(self, plan: Planned, crops: Sequence[Tensor]) -> list[Tensor]:
+        return [finish(*view) for view in zip(crops, plan.views, self.maker.recipes, strict=True)]
 
     def deal(self, rank: int, world_size: int) -> None:
         """Take the part of process ``rank`` of each batch of ``world_size`` processes."""
