@@ -14,6 +14,7 @@ import yaml
 from cassle.atomic import atomic_write_text
 from cassle.engine import reshard
 from cassle.engine.changes import changes
+from cassle.engine.ledger import Ledger
 from cassle.errors import CassleError, ConfigError
 from cassle.locks import held
 
@@ -24,6 +25,8 @@ FREE = {
     "num_workers", "checkpoint_frequency", "checkpoint_minutes", "wandb", "project", "entity", "offline",
     "pretrained_model",
 }  # fmt: skip
+#: what changes the order in which numbers are added, and no more: it must not differ while there is something to train
+SUMS = {"num_threads"}
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
@@ -31,6 +34,12 @@ def fingerprint(config: Mapping[str, Any]) -> str:
     fixed = {name: value for name, value in sorted(config.items()) if name not in FREE}
     fixed["gpus"] = len(config.get("gpus") or [])  # how many, not which
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _why(name: str) -> str:
+    return (
+        " (they set the order of sums, so that the rest would not be what it would have been)" if name in SUMS else ""
+    )
 
 
 class ExperimentFolder:
@@ -119,6 +128,8 @@ class ExperimentFolder:
         if fingerprint(saved) == fingerprint(config):
             return
         names = [n for n in {**saved, **config} if n not in FREE and saved.get(n) != config.get(n)]
+        if self.is_finished():
+            names = [n for n in names if n not in SUMS]
         refusal = None if resharding else reshard.refusal(saved, config)
         problems = [f"{self.path}: {refusal}"] if refusal else []
         if resharding or refusal:  # said in other words
@@ -128,10 +139,19 @@ class ExperimentFolder:
             problems += [
                 f"{self.path} holds an experiment with other settings; give the same ones to continue it, another "
                 "--experiment_dir or --name, or --overwrite to start anew (the old folder is moved aside):",
-                *(f"  --{n}: {saved.get(n, 'absent')} there, {config.get(n, 'absent')} now" for n in names),
+                *(f"  --{n}: {saved.get(n, 'absent')} there, {config.get(n, 'absent')} now{_why(n)}" for n in names),
             ]
         if problems:
             raise ConfigError(problems)
+
+    def is_finished(self) -> bool:
+        """Return whether all parts of the training are done.
+
+        Raises:
+            CassleError: the ledger is damaged.
+        """
+        ledger = self.path / "ledger.json"
+        return ledger.is_file() and all(record.status == "done" for record in Ledger(ledger, 0).tasks)
 
     def _with_engine(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return settings with the engine that ``auto`` has come to here, which is the same run.
