@@ -97,6 +97,10 @@ class Schema:
         """All settings."""
         return list(self.owner)
 
+    def is_path(self, name: str) -> bool:
+        """Return whether a setting is a path."""
+        return Path in _alternatives(self._types[name])
+
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         """Return one sentence per unknown setting and per value of a wrong type or out of its range."""
         return self.read(values)[1]
