@@ -18,6 +18,7 @@ _PUBLIC = {
     "compose": "cassle.methods.compose",
     "Experiment": "cassle.engine.experiment",
     "load_backbone": "cassle.engine.pretrained",
+    "compare": "cassle.engine.compare",
     "evaluate": "cassle.engine.linear",
     "export": "cassle.engine.export",
 }
@@ -26,6 +27,7 @@ __all__ = [*_PUBLIC, "__version__"]
 if TYPE_CHECKING:
     from cassle.data import BENCHMARKS as BENCHMARKS
     from cassle.distill import DISTILLERS as DISTILLERS
+    from cassle.engine.compare import compare as compare
     from cassle.engine.experiment import Experiment as Experiment
     from cassle.engine.export import export as export
     from cassle.engine.linear import evaluate as evaluate

@@ -37,7 +37,7 @@ def guarded(command: Callable[[], int]) -> int:
         if error.everywhere and launched_rank() > 0:
             let_the_first_speak()
             return 2
-        lines = [line if line.startswith(" ") else f"  {line}".replace("\n", "\n  ") for line in error.problems]
+        lines = [f"  {problem}".replace("\n", "\n  ") for problem in error.problems]
         print("\n".join([f"{len(lines)} problem{'s' * (len(lines) > 1)}:", *lines]), file=sys.stderr)
         return 2
     except CassleError as error:
@@ -193,7 +193,7 @@ def _print_help(parser: Any, program: str, description: str) -> None:
     parser.usage = f"{program} [--config FILE] [--print_config] [--dry_run] [--FLAG VALUE ...]"
     parser.description = (
         f"{description} --config FILE reads flags from YAML; --print_config prints all of them; --dry_run tells what "
-        "would be run."
+        "would be run. A flag of {true,false} that stands alone is true; lists are given with spaces."
     )
     # jsonargparse's append spelling goes: here lists are given with spaces
     text = re.sub(r", --\w+\+ [A-Z_]+", "", parser.format_help())

@@ -17,15 +17,17 @@ from cassle.errors import ConfigError
 from cassle.kaizen_spelling import asked
 from cassle.methods import METHODS
 
+CONTINUES = "the same command again continues a run by itself, from its last checkpoint"
 #: upstream flags that ask for what is always done; named in a note when they are given
 SETTLED = {
     "save_checkpoint": "checkpoints are always saved",
+    "auto_resume_training": CONTINUES, "auto_resume": CONTINUES, "auto_resumer_max_hours": CONTINUES,
     "terminate_on_nan": "a non-finite loss always stops the run",
     "encode_indexes_into_labels": "batches always carry the sample indexes",
     "multiple_trainloader_mode": "an epoch is as long as the task's data",
     "distiller_library": "there is one library of distillers",
     "norm_last_layer": "DINO's last layer always consists of unit vectors",
-}
+}  # fmt: skip
 UMAP = "there are no UMAP plots in this version; leave the flag out."
 #: upstream flags that cannot be had, or for which there is something else
 REPLACED = {

@@ -167,6 +167,45 @@ def test_all_mistakes_are_told_at_once(capsys):
     assert "--hue 0.9" in err
 
 
+def test_what_is_on_anyway_is_not_turned_round(capsys):
+    err = problems(capsys, "--knn_eval --online_eval --linear_eval false --optimizer lars")
+    for name in ("knn_eval", "online_eval", "linear_eval"):
+        assert f"--{name}: unknown. By default it is on; --disable_{name} turns it off.\n" in err
+    assert "--optimizer lars: must be one of ['sgd', 'adam', 'adamw']. There is a flag --lars.\n" in err
+    assert "By default it is off; --disable_online_eval false turns it on" in problems(
+        capsys, "--online_eval --stream class --num_tasks 5"
+    )
+
+
+def test_values_for_one_view(capsys):
+    err = problems(capsys, "--num_crops 1 --gaussian_prob 0.0 0.0")
+    assert "--gaussian_prob 0.0 0.0: 2 values for 1 view; give 1 value (--num_crops 1).\n" in err
+
+
+def test_resuming_needs_no_flag(capsys):
+    flags = ("auto_resume_training", "auto_resume", "auto_resumer_max_hours")
+    line = f"{SMALL} --auto_resume_training --auto_resume --auto_resumer_max_hours 36 --print_config"
+    code, out, err = run(capsys, line)
+    assert code == 0 and not {*flags} & {*yaml.safe_load(out)}
+    for name in flags:
+        assert f"Note: --{name} is not needed: the same command again continues a run by itself" in err
+
+
+@pytest.mark.parametrize(
+    "flags, enabled",
+    [
+        ("", False),
+        ("--wandb", True),
+        ("--offline", True),
+        ("--wandb --offline", True),
+        ("--wandb false --offline", False),
+    ],
+)
+def test_offline_is_a_way_to_log(flags, enabled):
+    wandb = Plan({**collect(f"{SMALL} {flags}".split())[0]}).wandb
+    assert (wandb.enabled, wandb.offline) == (enabled, "--offline" in flags)
+
+
 def test_contradictions_are_told_with_the_rest(capsys):
     err = problems(
         capsys,
@@ -408,6 +447,7 @@ def test_every_flag_is_explained(method, backbone):
 def test_help_is_that_of_the_chosen_components(capsys):
     code, out, _ = run(capsys, "--method byol --distiller auto --encoder tiny --help")
     assert code == 0
+    assert "flag of {true,false} that stands alone is true" in " ".join(out.split())
     for title in (
         "Run:",
         "Data:",

@@ -33,7 +33,9 @@ def test_list_of_one_room(room, capsys):
 @pytest.mark.parametrize(
     "words, code, said",
     [
-        (["list", "methos"], 2, "Did you mean 'methods'?"),
+        (["list", "methos"], 2, "Did you mean 'methods'? There are: methods, distillers, "),
+        (["list", "simclr"], 2, "one of the methods: give 'list methods'; 'main_continual.py --method simclr --help'"),
+        (["list", "er"], 2, "no such list. It is one of the strategies: give 'list strategies'. There are:"),
         (["lst"], 2, "Did you mean 'list'?"),
         (["export", "one"], 2, "takes two words"),
         (["export", "none.ckpt", "out"], 1, "none.ckpt"),

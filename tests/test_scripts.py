@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cassle.engine.idle import idle_notes
 from cassle.engine.launch import parse_script
 from cassle.engine.linear import missing_here, wrong_settings
 from cassle.engine.plan import Plan
@@ -256,3 +257,8 @@ def test_ccl_as_published():
     optimization = made.optimization
     assert (optimization.scaled_lr, optimization.weight_decay, made.training.max_epochs) == (0.03, 1e-4, 200)
     assert 20 * made.data.benchmark.num_classes <= values["mem_size"]
+
+
+@pytest.mark.parametrize("name", CONTINUAL)
+def test_no_script_gives_a_flag_that_has_no_part(name):
+    assert idle_notes(plan(name.removeprefix("continual/"))) == []

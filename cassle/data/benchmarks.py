@@ -36,6 +36,7 @@ class Benchmark:
         domains: names of the domains, in the order of the tasks; empty without domains.
         shares_val: whether, by domain, all tasks have the same validation set.
         labelled: whether every training image has a label, as a split by class needs.
+        arrays: whether its images lie in arrays, which have a side of their own, and not in image files.
         downloads: whether ``--download`` fetches it.
         needs_data_dir: whether ``--data_dir`` must be given.
     """
@@ -52,6 +53,7 @@ class Benchmark:
     domains: tuple[str, ...] = ()
     shares_val: bool = False
     labelled: bool = True
+    arrays: bool = False
     downloads: bool = False
     needs_data_dir: bool = True
 
@@ -60,13 +62,14 @@ class Benchmark:
         """Side of an image over the side of its centre that is evaluated; 1 = all of it."""
         return (self.eval_resize or self.image_size) / self.image_size
 
-    def problems_with(self, name: str, location: Location, strategy: str) -> list[str]:
+    def problems_with(self, name: str, location: Location, strategy: str, stored: int | None = None) -> list[str]:
         """Return what does not fit this data set, as far as that is known without its files; one sentence each.
 
         Args:
             name: of the benchmark.
             location: where it is looked for.
             strategy: how it is cut into tasks.
+            stored: side in pixels at which its images are to be kept.
         """
         problems = list_problems(name, location)
         if self.needs_data_dir and location.data_dir is None:
@@ -83,6 +86,9 @@ class Benchmark:
             )
         if location.download and not self.downloads:
             problems.append(f"--download: there is no download of {name}; leave the flag out.")
+        if stored is not None and self.arrays:
+            own = f"images of {name} lie in arrays and are kept at their own side"
+            problems.append(f"--storage_size {stored}: {own}; leave the flag out.")
         return problems
 
     def parts(self, name: str, location: Location) -> tuple[Part, Part | None]:
@@ -142,19 +148,19 @@ core50_128x128/
 DIGITS = Benchmark(
     "1,797 real handwritten digits, 8×8 gray, 10 classes (scikit-learn; no download)",
     image_size=8, mean=(0.305,) * 3, std=(0.376,) * 3, read=read_digits, num_classes=10, domains=tuple(RENDERINGS),
-    needs_data_dir=False,
+    needs_data_dir=False, arrays=True,
 )  # fmt: skip
 CIFAR10 = Benchmark(
     "CIFAR-10 in torchvision's format, 32×32, 10 classes",
     image_size=32, mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.243, 0.261), read=read_cifar("CIFAR10"),
     layout=ONE_FOLDER.format("cifar-10-batches-py", "data_batch_1 … data_batch_5, test_batch, batches.meta"),
-    num_classes=10, num_train=50_000, downloads=True,
+    num_classes=10, num_train=50_000, arrays=True, downloads=True,
 )  # fmt: skip
 CIFAR100 = Benchmark(
     "CIFAR-100 in torchvision's format, 32×32, 100 classes",
     image_size=32, mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762), read=read_cifar("CIFAR100"),
     layout=ONE_FOLDER.format("cifar-100-python", "train, test, meta"),
-    num_classes=100, num_train=50_000, downloads=True,
+    num_classes=100, num_train=50_000, arrays=True, downloads=True,
 )  # fmt: skip
 STL10 = Benchmark(
     "STL-10 in torchvision's format, 96×96, 10 classes: 5,000 labelled and 100,000 unlabelled images",
@@ -162,7 +168,7 @@ STL10 = Benchmark(
     layout=ONE_FOLDER.format(
         "stl10_binary", "train_X.bin, train_y.bin, unlabeled_X.bin, test_X.bin, test_y.bin, class_names.txt"
     ),
-    num_classes=10, num_train=105_000, labelled=False, downloads=True,
+    num_classes=10, num_train=105_000, labelled=False, arrays=True, downloads=True,
 )  # fmt: skip
 TINYIMAGENET = Benchmark(
     "Tiny ImageNet as published, 64×64, 200 classes",

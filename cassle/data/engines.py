@@ -120,13 +120,15 @@ def _chosen(
 
 def _does_not_fit(data: TaskData, size: int, needed: int, room: int, *, continues: bool) -> str:
     side = data.storage_side(size)
-    smaller = int(side * (SHARE * room / needed) ** 0.5)
-    other = "--engine workers, " if data.in_files else ""
-    way = f"use {other}--storage_size {smaller} or less, or a machine with more."
+    if data.in_files:
+        smaller, at = int(side * (SHARE * room / needed) ** 0.5), "--storage_size"
+        way = f"use --engine workers, --storage_size {smaller} or less, or a machine with more."
+    else:
+        at, way = "side", "free some, or use a machine with more."
     if continues:  # with other settings it would be another experiment
         way = f"free some, or use a machine with more. {ANEW}"
     return (
-        f"--dataset {data.dataset}: {needed / 1e9:.3g} GB of pixels at --storage_size {side} do not fit: there is room "
+        f"--dataset {data.dataset}: {needed / 1e9:.3g} GB of pixels at {at} {side} do not fit: there is room "
         f"for {room / 1e9:.3g} GB; {way}"
     )
 

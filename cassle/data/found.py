@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cassle.data.location import LayoutError, Location
+from cassle.data.tree import nearest_to
 
 SHOWN = (6, 2, 1)  # entries of a kind that are shown: in the folder itself, one level down, two levels down
 NEAR = 200  # folders that are searched for the tree that was meant
@@ -96,14 +97,19 @@ def _named(expected: str, location: Location) -> list[str]:
 
 
 def _meant(root: Path, tops: list[str]) -> Path | None:
-    """Return the folder near ``root`` that holds what was expected in it: the one above, or up to three below."""
+    """Return the folder that is meant with ``root``.
+
+    It is one near it that holds what was expected in it, the one above, or up to three below; or if there is no
+    ``root``, one beside it of almost its name.
+    """
     if not tops or _holds(root, tops):
         return None
     above = [root.absolute().parent] if root.name else []
     children = [root / name for name in folders_in(root)[:NEAR]]
     below = [child / name for child in children[:20] for name in folders_in(child)[:20]]
     deep = [child / name for child in below[:20] for name in folders_in(child)[:20]]  # Kaggle's ILSVRC/Data/CLS-LOC
-    return next((place for place in [*above, *children, *below, *deep] if _holds(place, tops)), None)
+    holding = next((place for place in [*above, *children, *below, *deep] if _holds(place, tops)), None)
+    return holding or (None if root.is_dir() else nearest_to(root))
 
 
 def _holds(folder: Path, names: list[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -19,6 +20,29 @@ from cassle.errors import ConfigError, DataError
 ITEMS = "a PIL image, or a uint8 array or tensor (height, width, 3), (3, height, width) or (height, width)"
 #: what images can be handed in as: ``open(position)``, which returns an iterator from there on, or an iterable
 Source = Callable[[int], Iterable[Any]] | Iterable[Any]
+
+
+def source_problem(source: Any) -> str | None:
+    """Return why images cannot be read from ``source``, in one sentence; None if they can, as far as its looks tell."""
+    if not _opens(source):
+        if isinstance(source, Iterable):
+            return None
+        return f"images {type(source).__name__}: must be an iterable of images, or open(position)."
+    try:
+        inspect.signature(source).bind(0)
+    except TypeError:
+        name = getattr(source, "__name__", type(source).__name__)
+        return (
+            f"images {name}{inspect.signature(source)}: must take one argument, the position of the image to begin "
+            f"with; or give what it returns, {name}(), which cannot go back."
+        )
+    except ValueError:  # written in C: it does not tell what it takes
+        return None
+    return None
+
+
+def _opens(source: Any) -> bool:
+    return callable(source) and not isinstance(source, Iterator)
 
 
 class IteratorStream(Stream):
@@ -39,7 +63,7 @@ class IteratorStream(Stream):
         length: number of positions, if it is known; what the iterator has beyond is not read.
 
     Raises:
-        ConfigError: a number out of its range, or a source that is neither.
+        ConfigError: a number out of its range, or a source that is neither; of a function, one that takes no position.
     """
 
     may_end = True
@@ -52,11 +76,11 @@ class IteratorStream(Stream):
         length: Count | None = None,
     ) -> None:
         problems = [*out_of_range(IteratorStream, locals()).values()]
-        self._open = source if callable(source) and not isinstance(source, Iterator) else None
-        if self._open is None and not isinstance(source, Iterable):
-            problems.append(f"source {type(source).__name__}: must be an iterable of images, or open(position).")
+        if problem := source_problem(source):
+            problems.append(problem)
         if problems:
             raise ConfigError(problems)
+        self._open = source if _opens(source) else None
         self._items: Iterator[Any] | None = None if self._open else iter(source)
         self._next: int | None = None  # the position of the iterator's next item; None before the first read
         self.side, self.length = side, length

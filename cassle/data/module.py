@@ -74,8 +74,8 @@ class TaskData:
             val_list: list of the validation images, PATH LABEL a line (custom).
             held_out: of CORe50 by domain, share of every clip, its last frames, that is not trained on and validates
                 its session; 0 = the published test sessions validate every task.
-            storage_size: side in pixels at which images are kept in memory; default: 8/7 of --size, or the typical
-                shorter side if that is smaller.
+            storage_size: side in pixels at which image files are kept in memory; default: 8/7 of --size, or the typical
+                shorter side if that is smaller. Data sets of arrays (digits, cifar10, cifar100, stl10) have their own.
             engine: who makes the views: resident = the data set lies in memory, on the GPU if there is one; workers =
                 processes that decode image files; dali = NVIDIA DALI (--dali is the same); auto = resident if the data
                 fits, else dali if it is installed and there is a GPU, else workers.
@@ -95,7 +95,7 @@ class TaskData:
             data_dir, train_dir, val_dir, download, no_labels, domain is not None or split_strategy == "domain",
             train_list=train_list, val_list=val_list, held_out=held_out,
         )  # fmt: skip
-        problems += self.benchmark.problems_with(self.dataset, self.location, split_strategy)
+        problems += self.benchmark.problems_with(self.dataset, self.location, split_strategy, storage_size)
         if domain is not None and domain not in self.benchmark.domains:
             known = ", ".join(self.benchmark.domains)
             problems.append(f"--domain {domain}: " + (f"must be one of {known}." if known else f"{dataset} has none."))
@@ -176,8 +176,8 @@ class TaskData:
         return split_by_data(len(train.targets), len(val.targets) if val else 0, self.num_tasks, self.split_seed)
 
     def storage_side(self, size: int) -> int:
-        """Return the side at which images are kept for views of side ``size``."""
-        return self.storage_size or self.parts()[0].source.side(size)
+        """Return the side at which images are kept for views of side ``size``; arrays have their own."""
+        return (self.in_files and self.storage_size) or self.parts()[0].source.side(size)
 
     def num_bytes(self, size: int) -> int:
         """Return the memory that the pixels take for views of side ``size``."""

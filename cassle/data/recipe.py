@@ -156,8 +156,8 @@ class Augmentation:
         given = {name: value for name, value in locals().items() if name in _PER_VIEW}
         problems = [*out_of_range(Augmentation, locals()).values()]
         problems += [
-            f"--{flag} {' '.join(map(str, value)) or '(empty)'}: {len(value)} values for {num_crops} views; "
-            f"give 1 value or {num_crops} (--num_crops)."
+            f"--{flag} {' '.join(map(str, value)) or '(empty)'}: {len(value)} values for {num_crops} view"
+            f"{f's; give 1 value or {num_crops}' if num_crops > 1 else '; give 1 value'} (--num_crops {num_crops})."
             for flag, value in given.items()
             if isinstance(value, (list, tuple)) and len(value) not in (1, num_crops)
         ]

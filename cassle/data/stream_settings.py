@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cassle.checks import Count, Positive, Whole, out_of_range
-from cassle.data import STREAMED
+from cassle.data import BENCHMARKS, STREAMED
 from cassle.data.iterators import IteratorStream, Source
 from cassle.data.module import TaskData, TaskImages
 from cassle.data.orders import Order, class_order, class_sequential, iid_order, in_order
@@ -118,7 +118,8 @@ class StreamData:
         try:
             return TaskData(
                 dataset=self.eval_dataset, data_dir=self.eval_data_dir, num_tasks=data.num_tasks,
-                split_seed=data.split_seed, storage_size=data.storage_size, num_workers=data.num_workers,
+                split_seed=data.split_seed, num_workers=data.num_workers,
+                storage_size=None if BENCHMARKS[self.eval_dataset].arrays else data.storage_size,
             )  # fmt: skip
         except ConfigError as error:
             said = (line.replace("--data_dir", "--eval_data_dir") for line in error.problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from pathlib import Path
@@ -18,12 +19,24 @@ def files_below(folder: Path, flag: str = "data_dir") -> list[str]:
         DataError: there is no such folder.
     """
     if not folder.is_dir():
-        raise DataError(f"--{flag} {folder}: no such folder.")
+        near = nearest_to(folder)
+        raise DataError(f"--{flag} {folder}: no such folder.{f' Did you mean {near}?' if near else ''}")
     found = []
     for place, below, names in os.walk(folder):
         below[:] = [name for name in below if not name.startswith(".")]
         found += [os.path.relpath(os.path.join(place, name), folder) for name in names if not name.startswith(".")]
     return sorted(found, key=natural)
+
+
+def nearest_to(folder: Path) -> Path | None:
+    """Return the folder beside a missing one whose name is most like it; None without one."""
+    place = folder.absolute().parent
+    try:
+        names = [entry.name for entry in os.scandir(place) if entry.is_dir()]
+    except OSError:
+        return None
+    close = difflib.get_close_matches(folder.name, names, n=1)
+    return folder.with_name(close[0]) if close else None
 
 
 def natural(path: str) -> list[tuple]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from multiprocessing import forkserver
@@ -14,17 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from cassle.data.augment import finish
 from cassle.data.batch import Batch
-from cassle.data.decoding import Crops, Decoder, as_it_is, prepare
-from cassle.data.paths import texts_of
+from cassle.data.decoding import Crops, as_it_is, prepare
 from cassle.data.pixels import FilePixels, refuse
 from cassle.data.recipe import Recipe
-from cassle.data.resident import ResidentLoader
+from cassle.data.whole_files import FileLoader
 from cassle.errors import CassleError
 
 BATCHES_AHEAD = 4  # of each worker
-A_THREAD = 4  # images that a thread of this process decodes before it cuts them
 #: Processes are forked out of one that has imported these modules and done nothing else. Out of this one, which has
 #: threads, they would now and then begin with a lock that is never let go, and wait for ever.
 CLEAN = multiprocessing.get_context("forkserver")
@@ -43,7 +39,7 @@ class Epochs(Sampler):
             yield [(self.loader.paths[position], position, epoch) for position in index.tolist()]
 
 
-class WorkerLoader(ResidentLoader):
+class WorkerLoader(FileLoader):
     """Batches of one task from image files, as :class:`ResidentLoader` makes them from memory.
 
     Which images a batch has is the same as there. Their crops are drawn by (seed, task, epoch, position, view), so they
@@ -73,9 +69,8 @@ class WorkerLoader(ResidentLoader):
         device: torch.device | str = "cpu",
         **settings,
     ) -> None:
-        super().__init__(pixels, targets, members, recipes, **settings)
-        self.num_workers, self.device, self.paths = num_workers, torch.device(device), texts_of(pixels.paths)
-        self.decoder = Decoder(recipes, seed=self.seed, task=self.task)
+        super().__init__(pixels.paths, pixels, targets, members, recipes, threads=num_workers, **settings)
+        self.num_workers, self.device = num_workers, torch.device(device)
         if num_workers:
             CLEAN.set_forkserver_preload(IMPORTED)
             forkserver.ensure_running()  # it imports torch meanwhile
@@ -117,30 +112,6 @@ class WorkerLoader(ResidentLoader):
         refuse([self.paths[position] for position in index.tolist()], crops.reasons)
         index = index.to(self.device, non_blocking=True)
         return Batch(index, self._views(crops), self.targets[index], self.num_large)
-
-    def _views(self, crops: Crops) -> list[Tensor]:
-        return [
-            finish(pixels.to(self.device, non_blocking=True), rest, recipe)
-            for pixels, rest, recipe in zip(crops.pixels, crops.rest, self.maker.recipes, strict=True)
-        ]
-
-    def views_of(self, index: Tensor, purpose: str, pixels: Tensor | None = None) -> list[Tensor]:
-        """Return freshly drawn views of any training images, for the batch that is being trained on."""
-        if pixels is not None:
-            return super().views_of(index, purpose, pixels)
-        step, paths = self.step - 1, [self.paths[position] for position in index.tolist()]
-
-        def of(start: int) -> Crops:
-            rows = range(start, min(start + A_THREAD, len(paths)))
-            return self.decoder.views([paths[row] for row in rows], purpose, [(step, row, self.rank) for row in rows])
-
-        crops = Crops.joined(list(self._threads.map(of, range(0, len(paths), A_THREAD))))
-        refuse(paths, crops.reasons)
-        return self._views(crops)
-
-    @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(max(self.num_workers, 1))
 
 
 @contextmanager

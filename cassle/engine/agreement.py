@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from cassle.engine.stream_agreement import stream_problems
 from cassle.errors import ConfigError
 from cassle.methods import METHODS
 from cassle.methods.base import SSLMethod
 from cassle.strategies import STRATEGIES
+from cassle.strategies.base import Strategy
 
 if TYPE_CHECKING:
     from cassle.engine.plan import Plan
@@ -34,19 +37,39 @@ def settings_problems(plan: Plan) -> list[str]:
 
 def model_problems(plan: Plan, model: SSLMethod) -> list[str]:
     """Return what is too small for the model of a plan, one sentence each: batch, number of epochs, memory."""
-    batch, processes, problems = plan.training.batch_size, plan.training.processes, []
-    images = batch * (processes if getattr(model, "gather", True) else 1)
-    if images < model.smallest_batch:
-        problems.append(
-            f"--batch_size {batch}: {plan.method} with these settings needs at least {model.smallest_batch} images (of "
-            "all processes)."
-        )
+    batch, processes = plan.training.batch_size, plan.training.processes
+    problems = _batch_problems(plan, model)
     if plan.training.max_epochs < model.min_epochs:
         problems.append(
             f"--max_epochs {plan.training.max_epochs}: {plan.method} learns nothing in the first epoch of a task; give "
             f"{model.min_epochs} or more."
         )
     return [*problems, *model.problems_with(batch, processes)]
+
+
+def _batch_problems(plan: Plan, model: SSLMethod) -> list[str]:
+    """Return which batches are too small: for the objective, and for batch norm, which sees those of one process."""
+    training, problems = plan.training, []
+    gathered = training.processes if getattr(model, "gather", True) else 1
+    seen = training.processes if training.sync_batchnorm else 1
+    normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    batch = training.batch_size
+    at_once = model.trained_at_once(batch) if isinstance(model, Strategy) else {"--batch_size": batch}
+    for flag, images in at_once.items():
+        if images * gathered < model.smallest_batch:
+            needed = f"{plan.method} with these settings needs at least {model.smallest_batch} images"
+            problems.append(f"{flag} {images}: {needed} (of all processes).")
+        elif normed and images * seen < 2:
+            problems.append(
+                f"{flag} {images}: batch norm has the images of one process, and one has no variance; give 2 or more, "
+                "or --sync_batchnorm."
+            )
+    if batch < 2 and not problems and not plan.online.disabled and plan.online.batch_size is None:
+        problems.append(
+            f"--batch_size {batch}: the online probe takes as many labelled images, and normalises its features over "
+            "them; give --online_eval_batch_size 2 or more, or --disable_online_eval."
+        )
+    return problems
 
 
 def _label_problems(plan: Plan) -> list[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cassle.data.module import TaskImages
 from cassle.engine import handoff
@@ -24,6 +25,9 @@ from cassle.memory.dealt import own_state
 from cassle.methods.base import SSLMethod
 from cassle.nn.state import load_strictly
 from cassle.processes import from_first, launched
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SHOWN = 5  # files that are named of each kind that is left out
 
@@ -97,7 +101,7 @@ class Chain(ABC):
         """Write the results so far and return them; empty without labels to evaluate with."""
 
     @abstractmethod
-    def _print(self, results: dict[str, Any]) -> None:
+    def _print(self, results: dict[str, Any], console: Console) -> None:
         """Print the tables of a finished chain."""
 
     # From begin to end ----------------------------------------------------------------------------------------------
@@ -224,12 +228,23 @@ class Chain(ABC):
                 run.task(task, record.rows)
         self._report(ledger)
 
+    def _say_tables(self, results: dict[str, Any]) -> None:
+        """Print the tables, with colours where there is a terminal; or hand them to who takes the lines instead."""
+        from rich.console import Console
+
+        if self.say is print:
+            self._print(results, Console())
+            return
+        text = io.StringIO()
+        self._print(results, Console(file=text, width=80))
+        self.say(text.getvalue().rstrip())
+
     def _close(self, ledger: Ledger, run: WandBRun | None) -> dict[str, Any]:
         if not self.writes:
             return {}
         results = self._report(ledger)
         if results:
-            self._print(results)
+            self._say_tables(results)
         if ledger.random is None:
             last = self.folder.path / ledger.tasks[-1].checkpoint
             self.say(f"Done. No labels to evaluate with; the encoder is in {last}.")

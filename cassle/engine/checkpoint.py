@@ -42,11 +42,11 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str
     """Read a checkpoint of tensors and plain data; one that would run code is refused, not run.
 
     Raises:
-        CheckpointError: the file is missing, truncated, or holds more than tensors and plain data.
+        CheckpointError: the file is missing, a folder, truncated, or holds more than tensors and plain data.
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint.")
+        raise CheckpointError(f"{path}: {file_in(path) or 'no such checkpoint.'}")
     try:
         content = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -64,6 +64,22 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint.")
     return content
+
+
+def finals_in(folder: Path) -> list[Path]:
+    """Return the ``final.ckpt`` of every finished task in the folder of an experiment, by task."""
+    found = {path.parent.name.removeprefix("task"): path for path in folder.glob("task*/final.ckpt")}
+    return [found[task] for task in sorted(filter(str.isdecimal, found), key=int)]
+
+
+def file_in(path: Path) -> str | None:
+    """Say of a folder given as a checkpoint which file in it may be meant; None if it is no folder."""
+    if not path.is_dir():
+        return None
+    finals = [*finals_in(path), *path.glob("final.ckpt")]
+    if not finals:
+        return "is a folder, without a checkpoint of a finished task; give a file."
+    return f"is a folder; give a file, e.g. the newest checkpoint in it, {finals[-1]}."
 
 
 def _first_line(error: Exception) -> str:

@@ -17,21 +17,18 @@ from cassle.engine.task import fresh_model
 from cassle.errors import CheckpointError
 from cassle.evaluation import report
 from cassle.evaluation.encoder import accuracy_rows
+from cassle.evaluation.metrics import percent
 from cassle.evaluation.protocol import Evaluation
 from cassle.nn.classifier import classifier_of
 
 SUFFIX = ".ckpt"  # only these hold more than an encoder
 
 
-def checkpoints_in(folder: Path) -> list[Path]:
-    """Return the ``final.ckpt`` of every finished task of an experiment, by task."""
-    found = {path.parent.name.removeprefix("task"): path for path in folder.glob("task*/final.ckpt")}
-    return [found[task] for task in sorted(filter(str.isdecimal, found), key=int)]
-
-
 def folder_problems(folder: Path) -> list[str]:
     """Return why a folder cannot be evaluated as an experiment, one sentence or none."""
-    found = checkpoints_in(folder)
+    found = checkpoint.finals_in(folder)
+    if not found and (folder / "final.ckpt").is_file():  # of one task
+        return [f"--pretrained_feature_extractor {folder}: {checkpoint.file_in(folder)}"]
     wanted = [folder / f"task{task}" / "final.ckpt" for task in range(max(len(found), 1))]
     missing = [path for path in wanted if path not in found]
     return [f"--pretrained_feature_extractor {folder}: {missing[0]} is missing; put it there."] if missing else []
@@ -125,5 +122,5 @@ def evaluate_tasks(
     results = report.assemble(matrix, random, protocol, split.num_tasks, about)
     for probe, numbers in results["probes"].items():
         found = {words.split(":")[0]: numbers[name] for name, words in report.SUMMARY.items()}
-        say(f"{probe:19} " + "  ".join(f"{n} {100 * v:.1f} %" for n, v in found.items() if v is not None))
+        say(f"{probe:19} " + "  ".join(f"{n} {percent(v)} %" for n, v in found.items() if v is not None))
     return results

@@ -17,6 +17,7 @@ from cassle.engine.ledger import Ledger
 from cassle.engine.pretrained import Encoder, backbone_settings, read, read_encoder
 from cassle.errors import CheckpointError, ConfigError
 from cassle.evaluation.metrics import average_accuracy, forgetting, forward_transfer
+from cassle.evaluation.protocol import SHARED_VAL
 
 #: what results.json and the checkpoint must agree in
 SHARED = ("method", "distiller", "backbone", "dataset", "split_strategy", "seed")
@@ -92,6 +93,7 @@ def _results(source: Path, about: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         protocol, probes = content["protocol"], {}
+        shared_val = SHARED_VAL in protocol
         odd = [name for name in SHARED if protocol[name] != about["config"][name]]
         of_a_stream = "num_evaluations" in content
         number = content["num_evaluations" if of_a_stream else "num_tasks"]
@@ -105,7 +107,7 @@ def _results(source: Path, about: Mapping[str, Any]) -> dict[str, Any] | None:
                     "accuracies": matrix[task],
                     "average_accuracy": average_accuracy(matrix),
                     "forgetting": forgetting(matrix),
-                    "forward_transfer": forward_transfer(matrix, numbers["random"]),
+                    "forward_transfer": None if shared_val else forward_transfer(matrix, numbers["random"]),
                 }
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); run the experiment's command again to restore it.") from None

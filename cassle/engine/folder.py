@@ -18,12 +18,12 @@ from cassle.engine.ledger import Ledger
 from cassle.errors import CassleError, ConfigError
 from cassle.locks import held
 
-#: settings that do not change a result: they may differ when a run is continued. The data and --pretrained_model are
-#: compared by content instead.
+#: settings that do not change a result: they may differ when a run is continued. The data, by whatever lists, and
+#: --pretrained_model are compared by content instead.
 FREE = {
-    "name", "experiment_dir", "base_experiment_dir", "overwrite", "reshard", "data_dir", "verified_dir", "download",
-    "num_workers", "checkpoint_frequency", "checkpoint_minutes", "wandb", "project", "entity", "offline",
-    "pretrained_model",
+    "name", "experiment_dir", "base_experiment_dir", "overwrite", "reshard", "data_dir", "train_list", "val_list",
+    "stream_file", "verified_dir", "download", "num_workers", "prefetch", "checkpoint_frequency",
+    "checkpoint_minutes", "wandb", "project", "entity", "offline", "pretrained_model",
 }  # fmt: skip
 #: what changes the order in which numbers are added, and no more: it must not differ while there is something to train
 SUMS = {"num_threads"}
@@ -136,11 +136,13 @@ class ExperimentFolder:
             names = [n for n in names if n not in (*reshard.PLACES, *reshard.PER_PROCESS)]
             problems += reshard.problems(saved, config) if resharding else []
         if names:
-            problems += [
-                f"{self.path} holds an experiment with other settings; give the same ones to continue it, another "
-                "--experiment_dir or --name, or --overwrite to start anew (the old folder is moved aside):",
-                *(f"  --{n}: {saved.get(n, 'absent')} there, {config.get(n, 'absent')} now{_why(n)}" for n in names),
-            ]
+            here = [(n, saved.get(n, "absent"), config.get(n, "absent")) for n in names]
+            others = [f"\n  --{n}: {there} there, {now} now{_why(n)}" for n, there, now in here]
+            problems.append(
+                f"{self.path} holds an experiment with {len(names)} other setting{'s' * (len(names) > 1)}; give the "
+                "same ones to continue it, another --experiment_dir or --name, or --overwrite to start anew (the old "
+                f"folder is moved aside):{''.join(others)}"
+            )
         if problems:
             raise ConfigError(problems)
 

@@ -10,8 +10,8 @@ from cassle.engine.plan import Plan
 
 #: settings that say where and how fast a run computes, or where its files lie; the engine stands in the protocol
 MACHINES = {
-    "gpus", "accelerator", "devices", "num_nodes", "trainer_strategy", "engine", "dali_device", "prefetch",
-    "train_dir", "val_dir",
+    "gpus", "accelerator", "devices", "num_nodes", "trainer_strategy", "engine", "dali_device",
+    "train_dir", "val_dir", "eval_data_dir",
 }  # fmt: skip
 WEIGHTS = "pretrained_model"
 
@@ -28,8 +28,7 @@ def identity_of(plan: Plan, manifest: Mapping[str, Any] | None) -> dict[str, Any
         manifest: what its data is recognised by; None without one.
     """
     defaults, _ = plan.schema.read({})
-    left_out = FREE | SUMS | MACHINES | {name for name in plan.schema.names if plan.schema.is_path(name)}
-    settings = {name: value for name, value in plan.config().items() if name not in left_out}
+    settings = {name: value for name, value in plan.config().items() if name not in FREE | SUMS | MACHINES}
     chosen = [name for name, value in settings.items() if value != defaults[name]]
     if plan.run.pretrained_model is not None:
         settings[WEIGHTS], chosen = "given", [*chosen, WEIGHTS]

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cassle.errors import ConfigError
+from cassle.registry import did_you_mean
 
 SLURM = ("--gpu", "--num_gpus", "--hours", "--requeue")  #: upstream's description of a job
 PROGRAMS = ("main_continual.py", "main_linear.py")
+SHOWN = 12  # names in an error
 NAME = "[A-Za-z_][A-Za-z0-9_]*"
 #: what a script is made of, in bash's grammar; the first that fits is taken
 PIECE = re.compile(
@@ -57,7 +59,7 @@ def parse_script(path: Path, *, missing_ok: bool = False, environment: dict[str,
         ConfigError: no such file; not text; something that needs a shell; an unset variable; no command.
     """
     if not path.is_file():
-        raise ConfigError(f"--script {path}: no such file.")
+        raise ConfigError(f"--script {path}: {_instead_of(path)}")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -77,6 +79,24 @@ def parse_script(path: Path, *, missing_ok: bool = False, environment: dict[str,
     if not commands:
         raise ConfigError(f"--script {path}: holds no command.")
     return commands
+
+
+def _instead_of(path: Path) -> str:
+    """Say of a path that is no file what can be found near it: scripts beside it, or the folders there are."""
+    if path.is_dir():
+        place, problem = path, "is a folder"
+    else:
+        place = next(above for above in path.absolute().parents if above.is_dir())
+        problem = "no such file"
+    try:
+        entries = sorted(place.iterdir())
+    except OSError:  # nobody may look
+        return f"{problem}."
+    scripts = [entry.name for entry in entries if entry.suffix == ".sh"]
+    names = scripts or [f"{entry.name}/" for entry in entries if entry.is_dir() and entry.name[0] not in "._"]
+    known = ", ".join(names[:SHOWN]) + ", …" * (len(names) > SHOWN)
+    hint = did_you_mean(path.name, scripts) if scripts and place == path.absolute().parent else ""
+    return f"{problem}.{hint} In {place}: {known or 'no script'}."
 
 
 def _lines(text: str, environment: Mapping[str, str], missing_ok: bool) -> Iterator[list[str]]:
@@ -177,7 +197,8 @@ def launch(argv: Sequence[str]) -> int:
         if value is not None:
             print(f"Note: {flag} is not used: it describes jobs of --mode slurm.", file=sys.stderr)
     if script is None:
-        raise ConfigError("--script: missing; give a file of bash_files/, e.g. bash_files/continual/digits/barlow.sh.")
+        stray = next((word for word in words if word.endswith(".sh")), "bash_files/continual/digits/barlow.sh")
+        raise ConfigError(f"--script: missing; say which script is to be run: --script {stray}")
     environment = dict(os.environ)  # with what the script exports, e.g. CUDA_VISIBLE_DEVICES
     parsed = parse_script(Path(script), missing_ok="--dry_run" in words, environment=environment)
     commands = [[*command, *words] for command in parsed]

@@ -13,7 +13,8 @@ from cassle.data.centre import view_in_words
 from cassle.data.module import TaskData
 from cassle.data.recipe import Recipe
 from cassle.engine import evaluated
-from cassle.engine.every_task import checkpoints_in, evaluate_tasks, rows_of
+from cassle.engine.checkpoint import finals_in
+from cassle.engine.every_task import evaluate_tasks, rows_of
 from cassle.engine.ledger import Rows
 from cassle.engine.offline import Offline, backbone_problems
 from cassle.engine.pretrained import Encoder, read_encoder
@@ -26,6 +27,7 @@ from cassle.nn import BACKBONES
 #: settings of who makes the views of a training; an evaluation has one view of each image, and takes what suits
 UNSEEN = frozenset({"engine", "dali_device"})
 IMAGES = Component("Data", TaskData, UNSEEN)
+BROUGHT = frozenset({"image_mean", "image_std"})  # settings of the data that an encoder knows
 
 
 def schema(values: Mapping[str, Any] | None = None) -> Schema:
@@ -103,7 +105,7 @@ def evaluate_checkpoint(values: Mapping[str, Any], say: Callable[[str], object] 
     offline = Offline(**settings.arguments(Offline, settings.resolve(given)))
     if offline.num_threads is not None:
         torch.set_num_threads(offline.num_threads)
-    every = checkpoints_in(offline.checkpoint) if offline.checkpoint.is_dir() else []
+    every = finals_in(offline.checkpoint) if offline.checkpoint.is_dir() else []
     path = every[0] if every else offline.checkpoint
     encoder, trained = _encoder(path, offline, given, settings)
     if "dataset" not in given:  # the same data, tasks and places as in training
@@ -182,7 +184,11 @@ def evaluate(encoder: Encoder | nn.Module, **settings: Any) -> dict[str, list[fl
         raise TypeError(
             "evaluate() takes an encoder of cassle.load_backbone, or cassle.engine.pretrained.Encoder(...)."
         )
-    wanted = Schema([IMAGES, Component("Evaluation", Evaluation)], elsewhere=_of_a_training)
+    images = Component("Data", TaskData, UNSEEN | BROUGHT)
+    wanted = Schema(
+        [images, Component("Evaluation", Evaluation)],
+        elsewhere=lambda name: "the encoder brings its own; leave it out." if name in BROUGHT else _of_a_training(name),
+    )
     values = wanted.resolve(settings)
     data, evaluation = (kind(**wanted.arguments(kind, values)) for kind in (TaskData, Evaluation))
     return _rows(encoder, data, evaluation)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cassle.data.engines import missing_for
-from cassle.engine.checkpoint import load
+from cassle.engine.checkpoint import file_in, load
 from cassle.engine.foreign import is_upstream
 from cassle.engine.pretrained import start_from
 from cassle.engine.trainer import Training
@@ -28,7 +28,7 @@ def missing_here(plan: Plan) -> list[str]:
     problems = [*lacks, *plan.run.start_problems()]
     checkpoint = plan.run.pretrained_model
     if checkpoint is not None and not checkpoint.is_file():
-        problems.append(f"--pretrained_model {checkpoint}: no such file.")
+        problems.append(f"--pretrained_model {checkpoint}: {file_in(checkpoint) or 'no such file.'}")
     elif checkpoint is not None and plan.run.task_idx == 1:
         problems += _foreign_tasks(plan, checkpoint)
     elif checkpoint is not None:

@@ -24,6 +24,7 @@ from cassle.engine.checkpoint import load
 from cassle.engine.choice import Choice, choose, known_settings, model_class, schema_for
 from cassle.engine.folder import ExperimentFolder
 from cassle.engine.foreign import is_upstream
+from cassle.engine.idle import idle_notes
 from cassle.engine.missing import missing_here
 from cassle.engine.run import SEED, Run
 from cassle.engine.settings import canonical_names, plain
@@ -234,7 +235,7 @@ class Plan:
         weights = self.run.pretrained_model
         if weights and self.values.get("stem_padding") == 1 and self.size <= SMALL_IMAGE and is_upstream(load(weights)):
             notes.append("Note: CaSSLe's own networks for small images were trained with --stem_padding 2, this has 1.")
-        return notes
+        return [*notes, *idle_notes(self)]
 
     def missing_here(self) -> list[str]:
         """Return what this machine lacks: data, a checkpoint, a GPU. One sentence each."""

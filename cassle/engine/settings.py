@@ -92,14 +92,14 @@ class Schema:
         """Change the defaults of some settings, in ``--help`` too."""
         self.parser.set_defaults(dict(defaults))
 
+    def defaults(self) -> dict[str, Any]:
+        """Return the default of every setting."""
+        return vars(self.parser.get_defaults())
+
     @property
     def names(self) -> list[str]:
         """All settings."""
         return list(self.owner)
-
-    def is_path(self, name: str) -> bool:
-        """Return whether a setting is a path."""
-        return Path in _alternatives(self._types[name])
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         """Return one sentence per unknown setting and per value of a wrong type or out of its range."""
@@ -137,8 +137,13 @@ class Schema:
         return vars(self.parser.parse_object(deepcopy(values)))  # it would change the caller's lists in place
 
     def _unknown(self, name: str) -> str:
-        where = self.elsewhere(name)
-        return f"--{name}: {where}" if where else f"--{name}: unknown.{did_you_mean(name, [*self.owner, *ALIASES])}"
+        if where := self.elsewhere(name):
+            return f"--{name}: {where}"
+        off = f"disable_{name}"
+        if off in self.owner:  # the closest name means the opposite
+            usual = f"off; --{off} false turns it on" if self.parser.get_default(off) else f"on; --{off} turns it off"
+            return f"--{name}: unknown. By default it is {usual}."
+        return f"--{name}: unknown.{did_you_mean(name, [*self.owner, *ALIASES])}"
 
     def _as_typed(self, name: str, value: Any) -> Any:
         """Return one value for a setting that takes a list as a list of one, and nothing as the word, if it is one."""
@@ -162,7 +167,9 @@ class Schema:
         if value is True:  # the flag stood alone
             return f"--{name}: needs a value; it must be {kind}."
         given = " ".join(map(str, value)) if isinstance(value, list | tuple) else "none" if value is None else value
-        return f"--{name} {given}: must be {kind}."
+        flag = isinstance(given, str) and given in self.owner  # --optimizer lars
+        hint = f" There is a flag --{given}." if flag else ""
+        return f"--{name} {given}: must be {kind}.{hint}"
 
 
 def _positional_of_bases(target: Callable[..., Any]) -> set[str]:

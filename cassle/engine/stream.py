@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -31,6 +31,9 @@ from cassle.methods.base import SSLMethod
 from cassle.nn.state import load_strictly
 from cassle.randomness import key
 from cassle.strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ROWS = 50  # of the table, over the whole stream
 
@@ -204,8 +207,8 @@ class StreamChain(Chain):
             "num_updates": self.plan.stream.num_updates,
         }
 
-    def _print(self, results: Results) -> None:
-        stream_report.print_tables(results, self.plan.name)
+    def _print(self, results: Results, console: Console) -> None:
+        stream_report.print_tables(results, self.plan.name, console)
 
 
 def _course(done: Sequence[TaskRecord], ledger: Ledger) -> Course:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cassle.data.iterators import source_problem
 from cassle.data.stream_settings import StreamData
 from cassle.engine.choice import COUNTED_IN_EPOCHS
 from cassle.methods import METHODS
@@ -52,6 +53,8 @@ def _given(plan: Plan) -> list[str]:
 
 def _of_the_source(plan: Plan) -> list[str]:
     if (plan.data.dataset == "iterator") == (plan.source is not None):
+        if plan.source is not None and (problem := source_problem(plan.source)):
+            return [problem]
         if plan.source is not None and plan.training.processes > 1 and not callable(plan.source):
             return ["images: an iterable has one reader, and there are several processes; hand in open(position)."]
         return []

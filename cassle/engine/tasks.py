@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cassle.atomic import atomic_write_text
 from cassle.data.module import TaskImages
@@ -19,6 +19,9 @@ from cassle.errors import ConfigError
 from cassle.evaluation import report
 from cassle.methods.base import SSLMethod
 from cassle.nn.state import load_strictly
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class TaskChain(Chain):
@@ -91,5 +94,5 @@ class TaskChain(Chain):
         report.write(self.folder.path, results, self.plan.name)
         return results
 
-    def _print(self, results: dict[str, Any]) -> None:
-        report.print_table(results, self.plan.name)
+    def _print(self, results: dict[str, Any], console: Console) -> None:
+        report.print_table(results, self.plan.name, console)

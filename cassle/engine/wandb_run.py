@@ -11,17 +11,18 @@ class WandB:
     """Logging to Weights & Biases."""
 
     def __init__(
-        self, *, wandb: bool = False, project: str = "cassle", entity: str | None = None, offline: bool = False
+        self, *, wandb: bool | None = None, project: str = "cassle", entity: str | None = None, offline: bool = False
     ) -> None:
         """Describe the logging.
 
         Args:
-            wandb: log to Weights & Biases.
+            wandb: log to Weights & Biases; default: only if offline.
             project: its project.
             entity: its user or team.
-            offline: keep the log in the experiment's folder, to be uploaded later with wandb sync.
+            offline: log, and keep the log in the experiment's folder, to be uploaded later with wandb sync.
         """
-        self.enabled, self.project, self.entity, self.offline = wandb, project, entity, offline
+        self.enabled = offline if wandb is None else wandb
+        self.project, self.entity, self.offline = project, entity, offline
 
     def start(self, name: str, folder: Path, config: Mapping[str, Any], run_id: str | None) -> WandBRun | None:
         """Start or continue a run; None when logging is off."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterable
 from typing import Any
 
 ANNOTATED_TASKS = 20  # with more tasks the numbers would not fit into their cells
@@ -34,14 +35,19 @@ def _draw(results: dict[str, Any], title: str) -> bytes:
     lines = math.ceil(len(probes) / columns)
     cell = 0.45 if tasks <= ANNOTATED_TASKS else 0.2  # inches
     width, height = max(2.5, tasks * cell) + 1.3, (tasks + 1.3) * cell + 1.1
-    figure = Figure(figsize=(columns * width, lines * height + 0.4), dpi=120, layout="constrained")
+    figure = Figure(figsize=(columns * width + 1.2, lines * height + 0.4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)
-    rows = [row for probe in probes.values() for row in (probe["random"], *probe["accuracy_matrix"])]
-    top = 100 * max(max(row) for row in rows)  # one colour scale for all panels
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    scale = colour_scale(
+        [v for probe in probes.values() for row in (probe["random"], *probe["accuracy_matrix"]) for v in row]
+    )
     for axes, (name, probe) in zip(grid[: len(probes)], probes.items(), strict=True):
-        _panel(axes, name, probe, tasks, top)
+        colours = _panel(axes, name, probe, tasks, scale)
+    bar = figure.colorbar(colours, ax=list(grid[: len(probes)]), aspect=30, shrink=0.8, format="%g")
+    bar.set_label("accuracy (%)", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
     for axes in grid[len(probes) :]:
         axes.remove()
     buffer = io.BytesIO()
@@ -49,15 +55,28 @@ def _draw(results: dict[str, Any], title: str) -> bytes:
     return buffer.getvalue()
 
 
-def _panel(axes: Any, name: str, probe: dict[str, Any], tasks: int, top: float) -> None:
+def colour_scale(fractions: Iterable[float]) -> tuple[int, int]:
+    """Return the percents where the colours begin and end, one scale for all panels: the tens around all values.
+
+    It does not begin at 0, so that 95 and 99 differ in colour.
+    """
+    percents = [100 * value for value in fractions]
+    low = min(10 * math.floor(min(percents) / 10), 90)
+    return low, max(10 * math.ceil(max(percents) / 10), low + 10)
+
+
+def _panel(axes: Any, name: str, probe: dict[str, Any], tasks: int, scale: tuple[int, int]) -> Any:
+    """Draw one probe; return what has its colours."""
     from matplotlib.patches import Rectangle
 
+    low, high = scale
     # y of each row: the random encoder at -1.3, a gap, then the tasks at 0, 1, …
     for y, row in [(-1.3, probe["random"]), *enumerate(probe["accuracy_matrix"])]:
         percent = [100 * value for value in row]
-        axes.imshow([percent], cmap="Blues", vmin=0, vmax=top, extent=(-0.5, tasks - 0.5, y + 0.5, y - 0.5))
+        place = (-0.5, tasks - 0.5, y + 0.5, y - 0.5)
+        colours = axes.imshow([percent], cmap="Blues", vmin=low, vmax=high, extent=place)
         for x, value in enumerate(percent) if tasks <= ANNOTATED_TASKS else ():
-            colour = "white" if value > 0.65 * top else "black"
+            colour = "white" if value - low > 0.65 * (high - low) else "black"
             axes.text(x, y, f"{value:.1f}", ha="center", va="center", fontsize=8, color=colour)
         if y >= 0:
             frame = Rectangle((y - 0.5, y - 0.5), 1, 1, fill=False, edgecolor="#d95f02", linewidth=1.5)
@@ -72,3 +91,4 @@ def _panel(axes: Any, name: str, probe: dict[str, Any], tasks: int, top: float) 
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(f"{name}: accuracy (%)", fontsize=10)
+    return colours

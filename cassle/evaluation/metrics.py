@@ -39,6 +39,11 @@ def check_matrix(matrix: Matrix) -> int:
     return num_tasks
 
 
+def percent(fraction: float) -> str:
+    """Return a fraction in percent with one decimal; what rounds to nothing has no sign."""
+    return f"{round(100 * fraction, 1) + 0.0:.1f}"  # -0.0 + 0.0 is 0.0
+
+
 def average_accuracy(matrix: Matrix) -> float:
     """Mean of the last row: ``A = mean_i A[T-1, i]``, over the seen tasks when the run is unfinished.
 

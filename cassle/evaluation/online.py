@@ -47,7 +47,7 @@ class OnlineProbe:
         Args:
             disable_online_eval: train without the online probe.
             classifier_lr: learning rate of the probe (sgd with momentum 0.9, cosine over the task).
-            online_eval_batch_size: labelled images per step and process; default: --batch_size.
+            online_eval_batch_size: labelled images per step and process, 2 or more; default: --batch_size.
             online_eval_data: labelled training images that it learns from: all_tasks (upstream), seen_tasks,
                 current_task.
             momentum_classifier: a second probe, on the momentum teacher's backbone (for methods that have one).
@@ -67,8 +67,8 @@ class OnlineProbe:
                 (
                     "online_eval_batch_size",
                     self.batch_size,
-                    "at least 1",
-                    self.batch_size is None or self.batch_size >= 1,
+                    "at least 2: the probe normalises its features over them",
+                    self.batch_size is None or self.batch_size >= 2,
                 ),
                 ("check_val_every_n_epoch", self.every_n_epochs, "at least 1", self.every_n_epochs >= 1),
             )

@@ -14,6 +14,7 @@ from cassle.evaluation.probes import KNN, LinearProbe, Probe, Ridge
 from cassle.randomness import generator
 
 AWARE = "_domain_aware"  # ends the names of probes of which there is one per domain
+SHARED_VAL = "shared_val"  # in the protocol where all tasks have the same validation samples
 
 
 class Evaluation:
@@ -171,6 +172,7 @@ class Evaluation:
             "features": "frozen backbone in eval mode, no augmentation",
             "head": head,
             "accuracy": f"top-1 on {shared if shared_val else 'the validation samples of each task'}",
+            **({SHARED_VAL: "one validation set for all tasks, so there is no forward transfer"} if shared_val else {}),
             "probes": probes,
         }
 

@@ -23,8 +23,9 @@ from cassle.evaluation.metrics import (
     final_accuracy,
     forgetting,
     forward_transfer,
+    percent,
 )
-from cassle.evaluation.protocol import AWARE
+from cassle.evaluation.protocol import AWARE, SHARED_VAL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +51,8 @@ def assemble(
 ) -> Results:
     """Return ``{"protocol", *about, "num_tasks", "probes": {name: {"random", "accuracy_matrix", …}}}``.
 
-    All accuracies are fractions; the summary of an unfinished run is as :mod:`cassle.evaluation.metrics` says.
+    All accuracies are fractions; the summary of an unfinished run is as :mod:`cassle.evaluation.metrics` says. Where
+    all tasks have the same validation samples there is no forward transfer: None.
 
     Args:
         rows: for each probe the rows of its accuracy matrix, one per finished task.
@@ -73,7 +75,7 @@ def assemble(
             "accuracy_matrix": [[float(value) for value in row] for row in matrix],
             "average_accuracy": average_accuracy(matrix),
             "forgetting": forgetting(matrix),
-            "forward_transfer": forward_transfer(matrix, random[name]),
+            "forward_transfer": None if SHARED_VAL in protocol else forward_transfer(matrix, random[name]),
             "final_accuracy": final_accuracy(matrix),
             "continual_accuracy": continual_accuracy(matrix),
         }
@@ -140,10 +142,13 @@ def matrix_table(results: Results, probe: str) -> Table:
 
 
 def print_table(results: Results, title: str, console: Console | None = None) -> None:
-    """Print the matrices (where they fit a terminal), :func:`table` and the protocol, in 80 columns."""
+    """Print the protocol, the matrices (where they fit a terminal) and, last, :func:`table`, in 80 columns."""
     from rich.console import Console
 
     console = console or Console()
+    for name, words in _flat(results["protocol"]):
+        console.print(f"{name}: {words}", markup=False, highlight=False, style="dim")
+    console.print()
     if results["num_tasks"] <= WIDEST:
         for probe in results["probes"]:
             console.print(f"{probe}: accuracy (%) on each task", markup=False, highlight=False, style="bold")
@@ -151,8 +156,6 @@ def print_table(results: Results, title: str, console: Console | None = None) ->
             console.print()
     for probes, heading in _tables(results, title):
         console.print(table({**results, "probes": probes}, heading))
-    for name, words in _flat(results["protocol"]):
-        console.print(f"{name}: {words}", markup=False, highlight=False, style="dim")
 
 
 def _tables(results: Results, title: str) -> Iterator[tuple[Mapping[str, Any], str]]:
@@ -164,7 +167,7 @@ def _tables(results: Results, title: str) -> Iterator[tuple[Mapping[str, Any], s
 
 
 def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.1f}"
+    return "n/a" if value is None else percent(value)
 
 
 def _flat(protocol: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -9,10 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cassle.atomic import atomic_write_bytes, atomic_write_text
+from cassle.evaluation.metrics import percent
 from cassle.evaluation.stream_plot import picture
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Results = dict[str, Any]
 Rows = Sequence[Sequence[float]]
@@ -127,18 +131,19 @@ def write(folder: Path, results: Results, title: str) -> None:
     atomic_write_bytes(folder / "stream.png", image)
 
 
-def print_tables(results: Results, title: str) -> None:
+def print_tables(results: Results, title: str, console: Console | None = None) -> None:
     """Print what the memory and the batches held along the stream; and, with labels, the accuracies in percent."""
     from rich.console import Console
 
+    console = console or Console()
     tables = [_along(results["along"], title)]
     if results["probes"]:
         tables.append(_accuracies(results, title))
     for table in tables:
-        Console().print(table)
+        console.print(table)
     if results["skipped"]:
         skipped = results["skipped"]
-        Console().print(f"Skipped, {len(skipped)} files:", *skipped[:10], "…" if len(skipped) > 10 else "", sep="\n  ")
+        console.print(f"Skipped, {len(skipped)} files:", *skipped[:10], "…" if len(skipped) > 10 else "", sep="\n  ")
 
 
 def _along(rows: Sequence[Mapping[str, float]], title: str) -> Any:
@@ -179,5 +184,5 @@ def _accuracies(results: Results, title: str) -> Any:
         table.add_row(f"after {samples} samples", *means)
     for name, words in SUMMARY.items():
         if any(p[name] is not None for p in probes.values()):
-            table.add_row(escape(words), *(f"{100 * p[name]:.1f}" for p in probes.values()))
+            table.add_row(escape(words), *(percent(p[name]) for p in probes.values()))
     return table

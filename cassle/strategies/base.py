@@ -49,6 +49,10 @@ class Strategy:
         """
         return batch_size * views
 
+    def trained_at_once(self, batch_size: int) -> dict[str, int]:
+        """Return how many images a process trains on at once, for each flag that says so, of batches of this size."""
+        return {"--batch_size": batch_size}
+
     def labels(self, index: Tensor) -> Tensor:
         """Return the labels of training images (batch,) that may be seen, -1 for the others."""
         return self.images.targets[index]

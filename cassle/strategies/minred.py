@@ -43,15 +43,10 @@ class MinRedReplay(Memorising):
         """What is drawn stands in the place of what arrives."""
         return super().views_of_step(self.drawn_of(batch_size), views, task)
 
-    def problems_with(self, batch_size: int, processes: int) -> list[str]:
-        """Add that the objective needs larger batches than are drawn."""
-        problems, number = super().problems_with(batch_size, processes), self.drawn_of(batch_size) * processes
-        if number < self.smallest_batch:
-            problems.append(
-                f"--replay_batch_size {self.replay_batch_size}: the objective needs at least {self.smallest_batch} "
-                "images (of all processes)."
-            )
-        return problems
+    def trained_at_once(self, batch_size: int) -> dict[str, int]:
+        """Add what is drawn; what arrives is trained on until enough can be drawn."""
+        drawn = {} if self.replay_batch_size is None else {"--replay_batch_size": self.replay_batch_size}
+        return {**super().trained_at_once(batch_size), **drawn}
 
     def stored(self, out: Outputs) -> Tensor:
         """Return the sum of the projections of the views; the memory compares its direction."""
@@ -66,9 +61,12 @@ class MinRedReplay(Memorising):
         if self.memorises and batch.first_pass and batch.num_stream:
             self._let_in(batch)
         processes = number_of_processes()
-        number = min(self.drawn_of(self.images.batch_size), len(self.memory) // processes)
-        # One image alone has no batch statistics: until there are two, what arrives is trained on.
-        past = self.draw(number) if number * processes >= max(self.smallest_batch, 2) else None
+        wanted = self.drawn_of(self.images.batch_size)
+        number = min(wanted, len(self.memory) // processes)
+        # One image alone has no batch statistics, those of all processes but where one was asked for: until there are
+        # two, what arrives is trained on.
+        enough = number >= min(wanted, 2) and number * processes >= max(self.smallest_batch, 2)
+        past = self.draw(number) if enough else None
         if past is None:
             return batch if batch.views else self.images.with_views(batch)
         views = self.views_of(past)

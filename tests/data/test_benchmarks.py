@@ -233,6 +233,18 @@ def test_the_storage_size(image_tree):
     assert custom(root, storage_size=64).storage_side(224) == 64  # unless asked for
 
 
+def test_arrays_are_kept_at_their_own_side():
+    message = "--storage_size 4: images of digits lie in arrays and are kept at their own side; leave the flag out."
+    with pytest.raises(ConfigError) as caught:
+        TaskData(dataset="digits", storage_size=4)
+    assert caught.value.problems == [message]
+    data = TaskData(dataset="digits")
+    assert data.storage_side(224) == data.load(224).train.pixels.shape[-1] == 8
+    with pytest.raises(DataError, match=r"pixels at side 8 do not fit.* GB; free some, or use a machine") as caught:
+        choose(data, 224, torch.device("cpu"), 1000)
+    assert "--storage_size" not in str(caught.value) and "--engine" not in str(caught.value)
+
+
 # CIFAR ---------------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from cassle.data.found import found_tree
 from cassle.data.imagenet100 import CLASSES
 from cassle.data.listed import DOMAINS
 from cassle.data.module import TaskData
+from cassle.data.tree import files_below
 from cassle.errors import DataError
 
 
@@ -100,6 +101,16 @@ def test_imagenet100(tmp_path, said, damage, settings, pieces):
     for piece in pieces:
         assert piece in text
     assert "\n  expected:\n    /data/\n" in text and "\n  found:\n" in text
+
+
+def test_a_misspelt_folder(tmp_path, said):
+    (tmp_path / "mini").mkdir()
+    (tmp_path / "other").mkdir()
+    for dataset in ("custom", "cifar10"):
+        assert said(dataset, tmp_path / "minni").splitlines()[-1] == "Did you mean --data_dir /mini?"
+        assert "Did you mean" not in said(dataset, tmp_path / "unlike")
+    with pytest.raises(DataError, match=r"--data_dir .*/minni: no such folder\. Did you mean .*/mini\?$"):
+        files_below(tmp_path / "minni")
 
 
 def test_the_folder_above_or_below_is_suggested(tmp_path, said):

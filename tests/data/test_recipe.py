@@ -77,8 +77,8 @@ def test_lists_of_a_wrong_length_are_all_named():
     with pytest.raises(ConfigError) as caught:
         Augmentation(num_crops=2, brightness=[0.1, 0.2, 0.3], hue=[])
     assert caught.value.problems == [
-        "--brightness 0.1 0.2 0.3: 3 values for 2 views; give 1 value or 2 (--num_crops).",
-        "--hue (empty): 0 values for 2 views; give 1 value or 2 (--num_crops).",
+        "--brightness 0.1 0.2 0.3: 3 values for 2 views; give 1 value or 2 (--num_crops 2).",
+        "--hue (empty): 0 values for 2 views; give 1 value or 2 (--num_crops 2).",
     ]
 
 

@@ -8,7 +8,7 @@ from cassle.cli import main_continual
 from cassle.data import source
 from cassle.data.module import TaskData
 from cassle.engine.changes import changes
-from cassle.engine.folder import ExperimentFolder
+from cassle.engine.folder import ExperimentFolder, fingerprint
 from cassle.errors import CassleError, ConfigError
 
 from . import command, run
@@ -148,3 +148,18 @@ def test_a_run_over_a_damaged_record(tmp_path, capsys):
     assert main_continual(command(tmp_path, **settings)[2:]) == 1
     err = capsys.readouterr().err
     assert err.startswith(f"error: {tmp_path}/job/split.json: damaged (") and len(err.splitlines()) == 1
+
+
+def test_a_list_that_has_moved_is_the_same_data(image_tree, tmp_path):
+    root, listed = image_tree(), tmp_path / "list.txt"
+    listed.write_text(
+        "\n".join(f"train/{name}/{i}.png {label}" for label, name in enumerate(("cat", "dog")) for i in (0, 2))
+    )
+    settings = {
+        "method": "simclr", "dataset": "custom", "data_dir": root, "size": 8, "max_epochs": 1, "batch_size": 2,
+        "warmup_epochs": 0, "disable_linear_eval": True, "num_workers": 1,
+    }  # fmt: skip
+    expected = run(tmp_path, **settings, train_list=listed)
+    moved = listed.rename(tmp_path / "elsewhere.txt")
+    assert run(tmp_path, **settings, train_list=moved) == expected
+    assert fingerprint({"prefetch": 4, "stream_file": "a"}) == fingerprint({"prefetch": 9, "stream_file": "b"})

@@ -32,8 +32,17 @@ def test_what_is_written_is_read(path):
 def test_a_missing_file(tmp_path):
     with pytest.raises(CheckpointError, match=r"a.ckpt: no such checkpoint"):
         checkpoint.load(tmp_path / "a.ckpt")
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
+
+
+def test_a_folder_names_the_newest_checkpoint_in_it(tmp_path):
+    with pytest.raises(CheckpointError, match="is a folder, without a checkpoint of a finished task; give a file"):
         checkpoint.load(tmp_path)
+    for task in (2, 10):
+        checkpoint.save(tmp_path / f"task{task}" / "final.ckpt", CONTENT)
+    (tmp_path / "task11").mkdir()  # being trained
+    for folder in (tmp_path, tmp_path / "task10"):
+        with pytest.raises(CheckpointError, match=r"is a folder; give a file, e\.g\. .*/task10/final\.ckpt\."):
+            checkpoint.load(folder)
 
 
 def test_a_truncated_file(path):

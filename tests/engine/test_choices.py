@@ -34,6 +34,7 @@ TINY = {"backbone": "tiny", "width": 4}
         ({"method": "supcon", "dataset": "custom", "data_dir": ".", "no_labels": True, "split_strategy": "data"},
          "--no_labels: supcon needs labels"),
         ({"backbone": "vit_tiny", "patch_size": 3}, "--patch_size 3: does not divide images of 8 pixels"),
+        ({"online_eval_batch_size": 1}, "--online_eval_batch_size 1: must be at least 2: the probe normalises"),
         ({"method": "dino", "distill_queue_size": 5}, "--distill_queue_size: needs --distiller relational"),
     ],
 )  # fmt: skip
@@ -41,6 +42,34 @@ def test_refused(settings, words):
     with pytest.raises(ConfigError) as caught:
         Plan(settings)
     assert any(words in problem for problem in caught.value.problems), caught.value.problems
+
+
+ALONE = "batch norm has the images of one process, and one has no variance; give 2 or more, or --sync_batchnorm."
+
+
+@pytest.mark.parametrize(
+    "settings, flag",
+    [({"batch_size": 1}, "--batch_size 1"), ({"strategy": "minred", "replay_batch_size": 1}, "--replay_batch_size 1")],
+)
+def test_one_image_of_a_process_has_no_batch_statistics(settings, flag):
+    two = {"method": "barlow_twins", "devices": 2, "accelerator": "cpu", "batch_size": 8, **TINY, **settings}
+    with pytest.raises(ConfigError) as caught:
+        Plan(two)
+    assert caught.value.problems == [f"{flag}: {ALONE}"]
+    synced = {**two, "sync_batchnorm": True, "online_eval_batch_size": 2}
+    assert Plan(synced).training.images_per_step in (2, 16)
+    with pytest.raises(ConfigError, match=r"needs at least 2 images \(of all processes\)"):
+        Plan({**synced, "devices": 1})
+
+
+def test_the_online_probe_has_batch_statistics_of_its_own():
+    two = {"method": "mae", "devices": 2, "accelerator": "cpu", "batch_size": 1}  # no batch norm but the probe's
+    with pytest.raises(ConfigError) as caught:
+        Plan(two)
+    (problem,) = caught.value.problems
+    assert problem.startswith("--batch_size 1: the online probe") and "--online_eval_batch_size 2" in problem
+    assert Plan({**two, "disable_online_eval": True}).online.disabled
+    assert Plan({**two, "online_eval_batch_size": 2}).online.batch_size == 2
 
 
 def test_a_methods_defaults_are_the_runs():

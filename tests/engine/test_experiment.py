@@ -96,7 +96,8 @@ def test_a_finished_run_prints_its_table_and_trains_nothing(finished, tmp_path, 
     finally:
         torch.set_num_threads(before_threads)
     assert results == finished[2]
-    assert "finished before" in lines[0] and "average accuracy" in capsys.readouterr().out
+    assert "finished before" in lines[0] and any("A: average accuracy" in line for line in lines)
+    assert capsys.readouterr().out == ""  # whoever takes the lines has them all
     assert {path: path.stat().st_mtime_ns for path in base.rglob("final.ckpt")} == before
 
 
@@ -283,7 +284,7 @@ def test_wandb_offline_stays_in_the_folder(tmp_path, monkeypatch, plain_picture)
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.chdir(tmp_path)
-    run(tmp_path / "base", method="simclr", max_epochs=1, disable_linear_eval=True, wandb=True, offline=True)
+    run(tmp_path / "base", method="simclr", max_epochs=1, disable_linear_eval=True, offline=True)
     folder = tmp_path / "base" / "job"
     runs = list((folder / "wandb").glob("offline-run-*/*.wandb"))
     assert len(runs) == 1

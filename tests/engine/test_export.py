@@ -1,6 +1,7 @@
 """Weights for others: names, features, and a card that tells the truth."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from cassle.engine.linear import evaluate_checkpoint
 from cassle.engine.plan import Plan
 from cassle.engine.pretrained import load_backbone, read_encoder, start_from
 from cassle.errors import CheckpointError, ConfigError
+from cassle.evaluation.protocol import Evaluation
 from tests.engine import DISTILLED, run
 
 IMAGES = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -74,6 +76,16 @@ def test_the_card(experiment, tmp_path):
         for name in ("average_accuracy", "forgetting", "forward_transfer"):
             assert last[name] == numbers[name]
     assert json.loads((tmp_path / "e0.json").read_text())["results"]["probes"]["knn"]["forgetting"] is None
+
+
+def test_the_card_of_tasks_that_share_their_validation_samples(experiment, tmp_path):
+    folder = shutil.copytree(experiment[0], tmp_path / "job")
+    results = json.loads((folder / "results.json").read_text())
+    results["protocol"] |= Evaluation().describe(shared_val=True)
+    (folder / "results.json").write_text(json.dumps(results))
+    card = json.loads(export(folder / "task1" / "final.ckpt", tmp_path / "e")[1].read_text())
+    assert card["results"]["probes"]["knn"]["forward_transfer"] is None
+    assert card["results"]["probes"]["knn"]["forgetting"] == results["probes"]["knn"]["forgetting"]
 
 
 def test_exported_weights_are_evaluated_on_the_data_of_their_card(experiment, tmp_path):

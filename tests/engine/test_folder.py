@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from cassle.cli import guarded
 from cassle.engine.folder import FREE, ExperimentFolder, fingerprint
 from cassle.engine.ledger import Ledger
 from cassle.errors import CassleError, ConfigError
@@ -67,6 +68,17 @@ def test_threads_are_no_matter_once_nothing_is_left_to_train(tmp_path):
     with pytest.raises(ConfigError) as caught:
         folder.claim({**CONFIG, "num_threads": 2, "lr": 0.4})
     assert "--lr: 0.3 there" in str(caught.value) and "num_threads" not in str(caught.value)
+
+
+def test_settings_that_differ_are_counted_as_what_they_are(tmp_path, capsys):
+    folder = ExperimentFolder(tmp_path)
+    folder.claim(CONFIG)
+    for changes in ({"lr": 0.4}, {"lr": 0.4, "seed": 3, "method": "simclr"}):
+        assert guarded(lambda changes=changes: folder.claim({**CONFIG, **changes})) == 2
+        heading, first, *lines = capsys.readouterr().err.splitlines()
+        assert heading == "1 problem:" and len(lines) == len(changes)
+        assert f" with {len(changes)} other setting{'s' * (len(changes) > 1)}; " in first
+        assert first.startswith("  /") and all(line.startswith("    --") for line in lines)
 
 
 @pytest.mark.parametrize("before", ["auto", "workers"])

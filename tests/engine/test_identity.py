@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -54,6 +56,8 @@ def test_machines_and_places_are_no_part_of_it(tmp_path):
     other = identity_of(Plan({**TINY, "method": "simclr", **there}), None)
     assert other["settings"] == {**identity_of(plan, None)["settings"], "dataset": "custom"}
     assert not MACHINES & other["settings"].keys() and {*plan.schema.names} >= MACHINES
+    paths = {name for name, kind in plan.schema._types.items() if kind is Path or Path in get_args(kind)}
+    assert {"data_dir", "eval_data_dir", "base_experiment_dir"} <= paths and not paths & other["settings"].keys()
 
 
 def test_weights_that_a_run_starts_from(tmp_path):

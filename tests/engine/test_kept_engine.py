@@ -59,7 +59,7 @@ def test_a_run_keeps_its_engine_and_says_what_can_be_done(small, tmp_path, monke
             ("workers", 16, "shorter side to 16 (smaller images are magnified), centre 14×14, resized to 8×8"),
         ),
         (
-            {"dataset": "digits", "data_dir": None, "storage_size": 4, "batch_size": 192},  # arrays have their own
+            {"dataset": "digits", "data_dir": None, "batch_size": 192},  # arrays have their own
             ("resident", 8, "stored at 8×8 (shorter side to 8, centre), all of it"),
         ),
     ],
@@ -88,3 +88,5 @@ def test_what_was_trained_with_dali_is_evaluated_anywhere(small, tmp_path):
     assert "knn" in evaluate(load_backbone(path), **data)
     with pytest.raises(ConfigError, match="--engine: is for training"):
         evaluate(load_backbone(path), **data, engine="dali")
+    with pytest.raises(ConfigError, match="--image_mean: the encoder brings its own"):
+        evaluate(load_backbone(path), **data, image_mean=[0.5, 0.5, 0.5])

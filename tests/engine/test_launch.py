@@ -129,6 +129,22 @@ def test_a_missing_script(tmp_path):
         launch.launch(["--script", str(tmp_path / "no.sh")])
     with pytest.raises(ConfigError, match="--script: missing"):
         launch.launch(["--lars"])
+    with pytest.raises(ConfigError, match=r"--script: missing; .*--script a/mine\.sh$"):
+        launch.launch(["a/mine.sh", "--lars"])
+
+
+def test_a_missing_script_names_what_is_there(tmp_path):
+    for path in ("digits/barlow.sh", "digits/byol.sh", "digits/notes.txt", "cifar/simclr.sh"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    for given, said in (
+        ("digits/barlo.sh", f"no such file. Did you mean 'barlow.sh'? In {tmp_path}/digits: barlow.sh, byol.sh."),
+        ("digts/barlow.sh", f"no such file. In {tmp_path}: cifar/, digits/."),
+        ("cifar", f"is a folder. In {tmp_path}/cifar: simclr.sh."),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            parse_script(tmp_path / given)
+        assert str(caught.value) == f"--script {tmp_path / given}: {said}"
 
 
 @pytest.fixture

@@ -84,7 +84,9 @@ def test_an_iterator_that_ends_early_is_evaluated_where_it_ends(tmp_path, monkey
     "settings, words",
     [
         ({}, "--stream_length: missing"),
-        ({"images": 5}, "source int: must be an iterable"),
+        ({"images": 5}, "images int: must be an iterable"),
+        ({"images": lambda: iter(())}, "images <lambda>(): must take one argument, the position"),
+        ({"images": lambda start, stop: iter(())}, "images <lambda>(start, stop): must take one argument"),
         ({"images": camera, "dataset": "digits"}, "dataset='digits': images= are the data set"),
         ({"images": camera, "stream": "iid"}, "--stream iid: an iterator comes once"),
         ({"images": camera, "stream_epochs": 3}, "--stream_epochs 3: an iterator comes once"),
@@ -94,6 +96,7 @@ def test_what_is_refused(settings, words, tmp_path):
     with pytest.raises(ConfigError) as caught:
         Experiment(**{"images": camera, "base_experiment_dir": tmp_path, **SETTINGS, **settings}).run()
     assert any(words in problem for problem in caught.value.problems), caught.value.problems
+    assert not any(tmp_path.iterdir())  # before anything is made
 
 
 def test_the_command_line_has_no_iterator():
@@ -116,7 +119,7 @@ def frames(tmp_path):
 def test_frames_are_evaluated_on_a_labelled_data_set(frames, tmp_path):
     settings = {name: value for name, value in {**SETTINGS, **FRAMES}.items() if value is not None}
     experiment = Experiment(
-        data_dir=frames, eval_dataset="digits", num_tasks=2, base_experiment_dir=tmp_path, **settings
+        data_dir=frames, eval_dataset="digits", num_tasks=2, storage_size=9, base_experiment_dir=tmp_path, **settings
     )
     results = experiment.run()
     assert set(results["probes"]) >= {"knn", "ridge", "linear"}

@@ -15,6 +15,7 @@ from cassle.evaluation.metrics import (
     final_accuracy,
     forgetting,
     forward_transfer,
+    percent,
 )
 
 FULL = [
@@ -62,6 +63,16 @@ def test_unfinished_run_uses_the_seen_tasks():
     assert average_accuracy(one) == 0.8
     assert forgetting(one) is None
     assert forward_transfer(one, RANDOM) == pytest.approx(0.1)  # only task 1
+
+
+def test_percents_have_no_negative_zero():
+    assert [percent(value) for value in (-1e-5, 0.0, -0.0004, -0.0006, 0.95012)] == [
+        "0.0",
+        "0.0",
+        "0.0",
+        "-0.1",
+        "95.0",
+    ]
 
 
 def test_one_task_has_neither_forgetting_nor_transfer():

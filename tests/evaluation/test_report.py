@@ -13,6 +13,8 @@ from rich.console import Console
 from cassle import atomic
 from cassle.atomic import atomic_write_bytes, atomic_write_text
 from cassle.errors import CassleError
+from cassle.evaluation.heatmap import colour_scale
+from cassle.evaluation.protocol import Evaluation
 from cassle.evaluation.report import SUMMARY, assemble, print_table, table, write
 
 FILES = ["accuracy_matrix.csv", "accuracy_matrix.png", "report.html", "results.json"]
@@ -41,6 +43,17 @@ def test_schema(results):
     assert knn["final_accuracy"] == knn["average_accuracy"]
     assert knn["continual_accuracy"] == pytest.approx((0.8 + 0.75 + 0.6) / 3)
     assert results["probes"]["ridge_10_labels"]["forgetting"] == 0
+
+
+def test_where_tasks_share_their_validation_samples_there_is_no_forward_transfer(tmp_path):
+    protocol, row = Evaluation().describe(shared_val=True), [[t / 10] * 3 for t in range(1, 4)]
+    results = assemble({"knn": row}, {"knn": [0.1] * 3}, protocol, 3)
+    assert results["probes"]["knn"]["forward_transfer"] is None and results["probes"]["knn"]["forgetting"] == 0
+    (line,) = [line for line in printed(results).splitlines() if line.startswith(" FT: forward transfer")]
+    assert line.split()[-1] == "n/a"
+    write(tmp_path, results, "shared")
+    assert "<td>n/a</td>" in (tmp_path / "report.html").read_text()
+    assert assemble({"knn": row}, {"knn": [0.1] * 3}, PROTOCOL, 3)["probes"]["knn"]["forward_transfer"] is not None
 
 
 def test_wrong_rows_are_named():
@@ -89,6 +102,20 @@ def test_picture_opens_for_any_number_of_tasks(tmp_path, tasks, done):
     assert min(matplotlib.image.imread(io.BytesIO(data)).shape[:2]) > 150
 
 
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [((0.95, 0.99), (90, 100)), ((0.63, 0.99), (60, 100)), ((0.0,), (0, 10)), ((1.0,), (90, 100)), ((0.5,), (50, 60))],
+)
+def test_the_colours_begin_at_the_tens_below_the_values(values, wanted):
+    assert colour_scale(values) == wanted
+
+
+def test_no_transfer_is_not_negative(results):
+    results["probes"]["knn"]["forward_transfer"] = -1e-9
+    line = next(line for line in printed(results).splitlines() if "FT: forward transfer" in line)
+    assert line.split()[-2:] == ["0.0", "0.0"]
+
+
 def test_html_is_self_contained_and_escaped(tmp_path, results):
     write(tmp_path, results, "lamb <b> & co")
     page = (tmp_path / "report.html").read_text()
@@ -107,6 +134,7 @@ def test_table_says_everything_in_80_columns(results):
     text = printed(results)
     assert max(map(len, text.splitlines())) <= 80
     assert "a run [seed 0]" in text and "ridge_10_labels: [bold]" in text  # brackets are not markup
+    assert text.index("ridge_10_labels: [bold]") < text.index("a run [seed 0]")  # the numbers end what is printed
     lines = {line[:23].strip(): line.split()[-2:] for line in text.splitlines() if line.strip()}
     assert lines["task 0"] == ["50.0", "70.0"]
     assert lines["random encoder, mean"] == ["13.3", "10.0"]
@@ -173,5 +201,5 @@ def test_probes_that_are_aware_of_domains_have_a_table_of_their_own():
     first, second = out.getvalue().split("run, domain-aware")
     head = next(line for line in first.splitlines() if line.strip().startswith("accuracy (%)  "))
     assert head.split()[2:] == ["knn", "ridge_10_labels"] and "60.0" in first.split("run")[-1]
-    assert "ridge" not in second.split("head:")[0] and "86.7" in second  # A of the aware probe
+    assert "ridge" not in second and "86.7" in second  # A of the aware probe
     assert max(len(line) for line in out.getvalue().splitlines()) <= 80

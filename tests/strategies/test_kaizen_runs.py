@@ -123,6 +123,8 @@ def test_a_folder_with_a_gap_is_refused(tmp_path):
     (tmp_path / "task10").mkdir()
     (tmp_path / "task10" / "final.ckpt").touch()
     assert "task0/final.ckpt is missing" in problems_of({"pretrained_feature_extractor": str(tmp_path)})[0]
+    of_one_task = problems_of({"pretrained_feature_extractor": str(tmp_path / "task10")})
+    assert len(of_one_task) == 1 and "task10: is a folder; give a file, e.g. " in of_one_task[0]
 
 
 # The command line ----------------------------------------------------------------------------------------------------

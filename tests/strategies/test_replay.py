@@ -252,7 +252,10 @@ def test_features_can_be_aligned_instead_of_projections_and_without_an_aligner(s
         ({"strategy": "er", "mem_size": 10, "replay_batch_size": 16}, "--mem_size 10: every step draws 16 images"),
         ({"strategy": "lump", "mem_size": 64, "batch_size": 128}, "give 128 or more, or a smaller --batch_size"),
         ({"strategy": "minred", "mem_size": 64, "batch_size": 128}, "give 128 or more, or a smaller --batch_size"),
-        ({"strategy": "minred", "replay_batch_size": 1}, "--replay_batch_size 1: the objective needs at least 2"),
+        (
+            {"strategy": "minred", "replay_batch_size": 1},
+            "--replay_batch_size 1: simclr with these settings needs",
+        ),
         ({"strategy": "arp", "replay_batch_size": 1}, "--replay_batch_size 1: the aligner"),
         ({"strategy": "minred", "virtual_ranks": 5000}, "--virtual_ranks 5000: every part needs a slot"),
         ({"strategy": "er", "feature_ema": 0.3}, "--feature_ema: needs --strategy arp or --memory minred"),

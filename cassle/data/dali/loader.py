@@ -17,13 +17,14 @@ from cassle.data.dali.pipeline import Device, build, require
 from cassle.data.pixels import FilePixels
 from cassle.data.recipe import Recipe
 from cassle.data.resident import ResidentLoader
+from cassle.data.whole_files import FileLoader
 from cassle.errors import ConfigError
 
 if TYPE_CHECKING:
     from nvidia.dali import Pipeline
 
 
-class DaliLoader(ResidentLoader):
+class DaliLoader(FileLoader):
     """Batches of one task from image files, as :class:`ResidentLoader` makes them from memory.
 
     Which images a batch has, and what is drawn for them, is the same as there. DALI works batches ahead, in its own
@@ -37,7 +38,8 @@ class DaliLoader(ResidentLoader):
         targets: their class ids, (n,), int64, on the device of the training.
         members: positions of the task's samples, (m,), int64.
         recipes: one recipe per view.
-        pixels: the training set, (n, 3, side, side), uint8, read by positions: what replays is cut from it.
+        pixels: the training set, (n, 3, side, side), uint8, read by positions: the evaluation views are cut from
+            it; replayed views, which threads of this process make with Pillow, from whole files.
         num_threads: threads that decode, cut and resize.
         device: where DALI decodes, cuts and resizes: "cpu" or "gpu".
         settings: batch_size, seed, task, rank, world_size of :class:`ResidentLoader`.
@@ -53,7 +55,7 @@ class DaliLoader(ResidentLoader):
         members: Tensor,
         recipes: Sequence[Recipe],
         *,
-        pixels: FilePixels | Tensor,
+        pixels: FilePixels,
         num_threads: int = 4,
         device: Device = "cpu",
         **settings: int,
@@ -63,9 +65,8 @@ class DaliLoader(ResidentLoader):
             raise ConfigError(f"--dali_device {device}: give cpu or gpu.")
         if device == "gpu" and targets.device.type != "cuda":
             raise ConfigError("--dali_device gpu: the training runs on the CPU; use --dali_device cpu.")
-        super().__init__(pixels, targets, members, recipes, **settings)
-        self.num_threads, self.device = max(num_threads, 1), device
-        self.sizes = Sizes(paths, self.num_threads)
+        super().__init__(paths, pixels, targets, members, recipes, threads=num_threads, **settings)
+        self.device, self.sizes = device, Sizes(paths, self.threads)
         self._feed: Feed | None = None
         self._pipeline: Pipeline | None = None
 
@@ -120,14 +121,8 @@ class DaliLoader(ResidentLoader):
         order.load_state_dict(self.state_dict())
         self._feed = Feed(order, self.sizes)
         pipeline = build(
-            self.maker.recipes, self._feed, batch_size=self.batch_size, num_threads=self.num_threads,
+            self.maker.recipes, self._feed, batch_size=self.batch_size, num_threads=self.threads,
             device=self.device, device_id=self.targets.device.index if self.device == "gpu" else None,
         )  # fmt: skip
         pipeline.schedule_run()
         self._pipeline = pipeline
-
-    def _moved(self, crops: Tensor) -> Tensor:
-        target = self.targets.device
-        if crops.device.type == "cpu" and target.type == "cuda":
-            crops = crops.pin_memory()  # else the copy waits for the device
-        return crops.to(target, non_blocking=True)
