@@ -9,6 +9,7 @@ from typing import Any
 from cassle.data.module import TaskImages
 from cassle.data.recipe import Recipe
 from cassle.engine import checkpoint
+from cassle.engine.identity import identity_of
 from cassle.engine.ledger import Rows
 from cassle.engine.plan import Plan
 from cassle.engine.pretrained import PREFIXES, Encoder, Network, read_encoder
@@ -100,7 +101,8 @@ def evaluate_tasks(
         raise CheckpointError(f"--network {network}: none of the tasks in {paths[0].parents[1]} has one; leave it out.")
     encoder, _ = read_encoder(paths[0], network=networks[0])
     recipe = Recipe(size=encoder.size, mean=encoder.mean, std=encoder.std)
-    model = fresh_model(Plan(trained), images).to(device)
+    plan = Plan(trained)
+    model = fresh_model(plan, images).to(device)
     head = model.classifier if same_classes and network == "student" else None
     random = accuracy_rows(model.backbone, images, recipe, evaluation, head)
     matrix: dict[str, list[list[float]]] = {probe: [] for probe in random}
@@ -116,7 +118,8 @@ def evaluate_tasks(
     split = images.split
     how = {"domain_aware": split.knows_domains, "shared_val": split.shares_val}
     protocol = {**evaluation.describe(classifier="classifier" in random, **how), "split_strategy": split.strategy}
-    results = report.assemble(matrix, random, protocol, split.num_tasks)
+    about = identity_of(plan, images.manifest)
+    results = report.assemble(matrix, random, protocol, split.num_tasks, about)
     for probe, numbers in results["probes"].items():
         found = {words.split(":")[0]: numbers[name] for name, words in report.SUMMARY.items()}
         say(f"{probe:19} " + "  ".join(f"{n} {percent(v)} %" for n, v in found.items() if v is not None))

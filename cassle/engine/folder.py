@@ -14,6 +14,7 @@ import yaml
 from cassle.atomic import atomic_write_text
 from cassle.engine import reshard
 from cassle.engine.changes import changes
+from cassle.engine.ledger import Ledger
 from cassle.errors import CassleError, ConfigError
 from cassle.locks import held
 
@@ -24,6 +25,8 @@ FREE = {
     "stream_file", "verified_dir", "download", "num_workers", "prefetch", "checkpoint_frequency",
     "checkpoint_minutes", "wandb", "project", "entity", "offline", "pretrained_model",
 }  # fmt: skip
+#: what changes the order in which numbers are added, and no more: it must not differ while there is something to train
+SUMS = {"num_threads"}
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
@@ -31,6 +34,12 @@ def fingerprint(config: Mapping[str, Any]) -> str:
     fixed = {name: value for name, value in sorted(config.items()) if name not in FREE}
     fixed["gpus"] = len(config.get("gpus") or [])  # how many, not which
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _why(name: str) -> str:
+    return (
+        " (they set the order of sums, so that the rest would not be what it would have been)" if name in SUMS else ""
+    )
 
 
 class ExperimentFolder:
@@ -119,13 +128,16 @@ class ExperimentFolder:
         if fingerprint(saved) == fingerprint(config):
             return
         names = [n for n in {**saved, **config} if n not in FREE and saved.get(n) != config.get(n)]
+        if self.is_finished():
+            names = [n for n in names if n not in SUMS]
         refusal = None if resharding else reshard.refusal(saved, config)
         problems = [f"{self.path}: {refusal}"] if refusal else []
         if resharding or refusal:  # said in other words
             names = [n for n in names if n not in (*reshard.PLACES, *reshard.PER_PROCESS)]
             problems += reshard.problems(saved, config) if resharding else []
         if names:
-            others = [f"\n  --{n}: {saved.get(n, 'absent')} there, {config.get(n, 'absent')} now" for n in names]
+            here = [(n, saved.get(n, "absent"), config.get(n, "absent")) for n in names]
+            others = [f"\n  --{n}: {there} there, {now} now{_why(n)}" for n, there, now in here]
             problems.append(
                 f"{self.path} holds an experiment with {len(names)} other setting{'s' * (len(names) > 1)}; give the "
                 "same ones to continue it, another --experiment_dir or --name, or --overwrite to start anew (the old "
@@ -133,6 +145,15 @@ class ExperimentFolder:
             )
         if problems:
             raise ConfigError(problems)
+
+    def is_finished(self) -> bool:
+        """Return whether all parts of the training are done.
+
+        Raises:
+            CassleError: the ledger is damaged.
+        """
+        ledger = self.path / "ledger.json"
+        return ledger.is_file() and all(record.status == "done" for record in Ledger(ledger, 0).tasks)
 
     def _with_engine(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return settings with the engine that ``auto`` has come to here, which is the same run.

@@ -26,7 +26,7 @@ from cassle.engine.folder import ExperimentFolder
 from cassle.engine.foreign import is_upstream
 from cassle.engine.idle import idle_notes
 from cassle.engine.missing import missing_here
-from cassle.engine.run import Run
+from cassle.engine.run import SEED, Run
 from cassle.engine.settings import canonical_names, plain
 from cassle.engine.timetable import Timetable
 from cassle.engine.trainer import Training
@@ -131,6 +131,7 @@ class Plan:
         ways = [self.distiller, self.strategy if self.strategy != "finetune" else None]
         ways += [f"stream_{self.stream.stream}"] if self.stream.stream != "none" else []
         parts = [self.method, *(way for way in ways if way), self.data.dataset]
+        parts += [f"seed{self.run.seed}"] if self.run.seed != SEED else []
         return self.run.name or "-".join(parts)
 
     @property

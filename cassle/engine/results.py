@@ -9,17 +9,19 @@ from cassle.data.centre import view_in_words
 from cassle.data.module import TaskData
 from cassle.engine import reshard
 from cassle.engine.folder import ExperimentFolder
+from cassle.engine.identity import identity_of
 from cassle.engine.ledger import Ledger
 from cassle.engine.plan import Plan
 from cassle.evaluation import report
 
 
 def results_of(plan: Plan, ledger: Ledger) -> dict[str, Any]:
-    """Return accuracy matrices, their summaries and the protocol of the tasks that are done."""
+    """Return accuracy matrices, their summaries, the protocol and the settings of the tasks that are done."""
     rows = [record.rows for record in ledger.tasks if record.rows]
     matrix = {probe: [row[probe] for row in rows] for probe in ledger.random}
     protocol = protocol_of(plan, ledger, classifier="classifier" in ledger.random)
-    return report.assemble(matrix, ledger.random, protocol, plan.data.num_tasks)
+    about = identity_of(plan, ExperimentFolder(ledger.path.parent).manifest())
+    return report.assemble(matrix, ledger.random, protocol, plan.data.num_tasks, about)
 
 
 def protocol_of(plan: Plan, ledger: Ledger, *, classifier: bool = False) -> dict[str, Any]:

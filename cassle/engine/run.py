@@ -7,6 +7,8 @@ from pathlib import Path
 from cassle.checks import Whole
 from cassle.errors import ConfigError
 
+SEED = 5  # the default: the only one that is not part of an experiment's name
+
 
 class Run:
     """What is trained, under which name, and where it is kept."""
@@ -19,7 +21,7 @@ class Run:
         strategy: str = "finetune",
         memory: str | None = None,
         backbone: str = "resnet18",
-        seed: int = 5,
+        seed: int = SEED,
         name: str | None = None,
         experiment_dir: Path | None = None,
         base_experiment_dir: Path = Path("experiments"),
@@ -38,7 +40,8 @@ class Run:
             memory: what the strategy keeps of the past: fifo, reservoir, minred, …; default: the strategy's own.
             backbone: the encoder: one of python -m cassle list, or timm/NAME (--encoder is the same flag).
             seed: seed of weights, order and augmentation.
-            name: name of the experiment, and of its folder; default: METHOD[-DISTILLER][-STRATEGY]-DATASET.
+            name: name of the experiment, and of its folder; default: METHOD[-DISTILLER][-STRATEGY]-DATASET, with
+                another seed than the default METHOD[-DISTILLER][-STRATEGY]-DATASET-seedSEED.
             experiment_dir: folder of the experiment: a name below base_experiment_dir, or a path; default: the name.
             base_experiment_dir: folder that holds the folders of experiments.
             overwrite: start anew; an existing folder is moved aside.

@@ -16,6 +16,7 @@ from cassle.engine import handoff
 from cassle.engine.callbacks import Checkpointing, Seeding, on_a_terminal
 from cassle.engine.chain import Chain
 from cassle.engine.handoff import Handoff
+from cassle.engine.identity import identity_of
 from cassle.engine.interruption import Interruption
 from cassle.engine.ledger import Ledger, TaskRecord
 from cassle.engine.pretrained import start_from
@@ -193,8 +194,9 @@ class StreamChain(Chain):
         along = [row for part in range(len(done)) for row in read_table(self.folder.task(part) / "metrics.csv")]
         skipped = list(dict.fromkeys(name for record in done for name in record.skipped))
         results = stream_report.assemble(
-            rows, ledger.random or {}, _course(done, ledger), along, skipped, self._protocol(ledger)
-        )
+            rows, ledger.random or {}, _course(done, ledger), along, skipped, self._protocol(ledger),
+            identity_of(self.plan, self.folder.manifest()),
+        )  # fmt: skip
         stream_report.write(self.folder.path, results, self.plan.name)
         return results
 

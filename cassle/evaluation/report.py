@@ -7,9 +7,10 @@ import csv
 import html
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cassle.atomic import atomic_write_bytes, atomic_write_text
@@ -42,9 +43,13 @@ SUMMARY = {
 
 
 def assemble(
-    rows: Mapping[str, Matrix], random: Mapping[str, Row], protocol: Mapping[str, Any], num_tasks: int
+    rows: Mapping[str, Matrix],
+    random: Mapping[str, Row],
+    protocol: Mapping[str, Any],
+    num_tasks: int,
+    about: Mapping[str, Any] = MappingProxyType({}),
 ) -> Results:
-    """Return ``{"protocol", "num_tasks", "probes": {name: {"random", "accuracy_matrix", "average_accuracy", …}}}``.
+    """Return ``{"protocol", *about, "num_tasks", "probes": {name: {"random", "accuracy_matrix", …}}}``.
 
     All accuracies are fractions; the summary of an unfinished run is as :mod:`cassle.evaluation.metrics` says. Where
     all tasks have the same validation samples there is no forward transfer: None.
@@ -54,6 +59,7 @@ def assemble(
         random: for each probe the row of the untrained encoder.
         protocol: as :meth:`cassle.evaluation.protocol.Evaluation.describe` returns it.
         num_tasks: number of tasks of the whole run.
+        about: ``settings``, ``not_default`` and ``tasks`` of the run, as ``cassle.engine.identity`` returns them.
 
     Raises:
         ValueError: a probe without rows or random row, a row of another length, or an accuracy outside 0..1.
@@ -75,7 +81,7 @@ def assemble(
         }
     if not probes:
         raise ValueError("rows: no probe; give the rows of at least one.")
-    return {"protocol": dict(protocol), "num_tasks": num_tasks, "probes": probes}
+    return {"protocol": dict(protocol), **about, "num_tasks": num_tasks, "probes": probes}
 
 
 def write(folder: str | Path, results: Results, title: str) -> None:
@@ -198,7 +204,6 @@ def _html(results: Results, title: str, picture: bytes) -> str:
         cells += f"<td>{_percent(fmean(probe['random']))}</td>"
         body += f"<tr><th>{html.escape(name)}</th>{cells}</tr>\n"
     formulas = "".join(f"<li>{html.escape(words)}</li>" for words in SUMMARY.values())
-    protocol = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>\n" for k, v in _flat(results["protocol"]))
     done = len(next(iter(results["probes"].values()))["accuracy_matrix"])
     image = base64.b64encode(picture).decode()
     return f"""<!doctype html>
@@ -211,6 +216,23 @@ def _html(results: Results, title: str, picture: bytes) -> str:
 <h2>Accuracy on each task after each task</h2>
 <img alt="accuracy matrices" src="data:image/png;base64,{image}">
 <h2>Protocol</h2>
-<dl>{protocol}</dl>
-</body></html>
+<dl>{_listed(_flat(results["protocol"]))}</dl>
+{_settings(results)}</body></html>
 """
+
+
+def _listed(entries: Iterable[tuple[str, str]]) -> str:
+    return "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(words)}</dd>\n" for name, words in entries)
+
+
+def _settings(results: Results) -> str:
+    """Return what is known of the run: what was chosen, and the tasks; the defaults are in ``results.json``."""
+    if "settings" not in results:
+        return ""
+    chosen = [(name, str(results["settings"][name])) for name in results["not_default"]]
+    tasks = [
+        (f"task {number}", ", ".join(content) if isinstance(content, list) else str(content))
+        for number, content in enumerate(results["tasks"] or [])
+    ]
+    rest = "<p>All others that results depend on are the defaults; results.json has them.</p>\n"
+    return f"<h2>Settings</h2>\n<dl>{_listed(chosen)}</dl>\n{rest}<h2>Tasks</h2>\n<dl>{_listed(tasks)}</dl>\n"

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cassle.atomic import atomic_write_bytes, atomic_write_text
@@ -91,8 +92,9 @@ def assemble(
     along: Sequence[Mapping[str, float]],
     skipped: Sequence[str],
     protocol: Mapping[str, Any],
+    about: Mapping[str, Any] = MappingProxyType({}),
 ) -> Results:
-    """Return ``{"protocol", "num_evaluations", "samples", "skipped", "along", "probes": {name: {"random", ...}}}``.
+    """Return ``{"protocol", *about, "num_evaluations", "samples", "skipped", "along", "probes"}``.
 
     Args:
         rows: for each probe a row of accuracies per evaluation, one per split; empty without labels.
@@ -101,13 +103,14 @@ def assemble(
         along: the rows of the table along the stream (``metrics.csv`` of all parts).
         skipped: what did not decode.
         protocol: how it was trained and evaluated.
+        about: further entries that tell the run from others.
     """
     probes = {}
     for name, matrix in rows.items():
         own = [list(map(float, row)) for row in matrix]
         numbers = summary(own, course.begun, course.ends)
         probes[name] = {"random": list(map(float, random[name])), "accuracy": own, **numbers}
-    head = {"protocol": dict(protocol), "num_evaluations": course.total, "samples": course.samples}
+    head = {"protocol": dict(protocol), **about, "num_evaluations": course.total, "samples": course.samples}
     return {**head, "skipped": list(skipped), "along": [dict(row) for row in along], "probes": probes}
 
 

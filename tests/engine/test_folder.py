@@ -54,6 +54,22 @@ def test_another_configuration_is_refused_with_what_differs(tmp_path):
     assert folder.claim(CONFIG) is True  # nothing was written
 
 
+def test_threads_are_no_matter_once_nothing_is_left_to_train(tmp_path):
+    """They change the order of sums: what is trained must not, what is trained already may be looked at."""
+    folder, ledger = ExperimentFolder(tmp_path), Ledger(tmp_path / "ledger.json", 2)
+    folder.claim({**CONFIG, "num_threads": 1})
+    ledger.tasks[0].status = "done"
+    ledger.save()
+    with pytest.raises(ConfigError, match=r"--num_threads: 1 there, 2 now \(they set the order of sums"):
+        folder.claim({**CONFIG, "num_threads": 2})
+    ledger.tasks[1].status = "done"
+    ledger.save()
+    assert folder.claim({**CONFIG, "num_threads": 2}) is True
+    with pytest.raises(ConfigError) as caught:
+        folder.claim({**CONFIG, "num_threads": 2, "lr": 0.4})
+    assert "--lr: 0.3 there" in str(caught.value) and "num_threads" not in str(caught.value)
+
+
 def test_settings_that_differ_are_counted_as_what_they_are(tmp_path, capsys):
     folder = ExperimentFolder(tmp_path)
     folder.claim(CONFIG)

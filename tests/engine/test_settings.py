@@ -159,3 +159,10 @@ def test_the_callers_values_stay_as_they_are():
     values = {"method": "simclr", "backbone": "tiny", "gpus": ["0"]}
     Plan(values)
     assert values == {"method": "simclr", "backbone": "tiny", "gpus": ["0"]}
+
+
+def test_a_seed_has_a_folder_of_its_own():
+    settings = {"method": "simclr", "backbone": "tiny", "distiller": "auto"}
+    assert Plan(settings).name == Plan({**settings, "seed": 5}).name == "simclr-contrastive-digits"
+    assert Plan({**settings, "seed": 6}).name == "simclr-contrastive-digits-seed6"
+    assert Plan({**settings, "seed": 6, "name": "mine"}).folder.name == "mine"

@@ -32,6 +32,7 @@ def test_the_teacher_is_read_and_evaluated(tmp_path, settings, prefix):
     found = [evaluate_checkpoint({**values, "network": n}, say=lambda _: None) for n in ("student", "teacher")]
     assert [result["protocol"]["network"] for result in found] == ["student", "teacher"]
     assert found[0]["probes"] != found[1]["probes"]
+    assert {path.name for path in final.parent.glob("*.json")} == {"linear.json", "linear-teacher.json"}
 
 
 def test_of_a_folder_the_tasks_that_have_no_teacher_give_their_student(tmp_path):
