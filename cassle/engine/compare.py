@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from cassle.engine.folder import FREE
+from cassle.engine.folder import FREE, SUMS
 from cassle.errors import DataError
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _read(place: Path) -> Run | None:
 
 
 def _told(run: Run) -> dict[str, Any]:
-    return {name: value for name, value in run.settings.items() if name not in FREE | REPEATED}
+    return {name: value for name, value in run.settings.items() if name not in FREE | SUMS | REPEATED}
 
 
 def _records(alike: Sequence[Run]) -> Iterator[Record]:

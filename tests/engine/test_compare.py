@@ -20,14 +20,8 @@ def experiment(base, name, matrix, *, probes=("knn",), **settings):
     """Write what an experiment leaves, without training one."""
     folder = base / name
     folder.mkdir(parents=True)
-    told = {  # the first three may differ
-        "name": name,
-        "experiment_dir": str(folder),
-        "num_workers": len(name),
-        "method": "byol",
-        "lr": 0.3,
-        **settings,
-    }
+    free = {"name": name, "experiment_dir": str(folder), "num_workers": len(name), "num_threads": len(name)}
+    told = {**free, "method": "byol", "lr": 0.3, **settings}
     (folder / "config.yaml").write_text(yaml.safe_dump(told))
     if matrix:
         results = report.assemble(dict.fromkeys(probes, matrix), dict.fromkeys(probes, RANDOM), {}, 2)
