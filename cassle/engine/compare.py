@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Record = dict[str, Any]
+MOVED_ASIDE = re.compile(r"\.old-\d+$")
 REPEATED = {"seed"}  # runs that differ in nothing else are repetitions
 #: what is compared, by its name in results.json: of tasks, and of streams
 METRICS = {
@@ -31,18 +34,27 @@ MOST_COLUMNS = 4  # settings that are shown beside the numbers
 
 
 class Run(NamedTuple):
-    """A run on disk: its folder, its settings, and the content of its ``results.json``."""
+    """A run on disk: its folder, its settings, the content of its ``results.json``, and the hash of its data."""
 
     folder: Path
     settings: dict[str, Any]
     results: dict[str, Any]
+    data: str
 
     @property
     def done(self) -> str:
         """Tasks, or evaluations of a stream, that are done of how many."""
+        if "num_tasks" not in self.results:
+            return f"{len(self.results['samples'])}/{self.results['num_evaluations']}"
         first = next(iter(self.results["probes"].values()))
-        total = self.results.get("num_tasks") or self.settings.get("num_tasks")
-        return f"{len(first['accuracy_matrix'])}/{total}" if "num_tasks" in self.results else ""
+        return f"{len(first['accuracy_matrix'])}/{self.results['num_tasks']}"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The settings that determine the results but for the seed, and what tells its data from other data."""
+        free = FREE - {"pretrained_model"} | SUMS | REPEATED
+        told = {name: value for name, value in self.settings.items() if name not in free and value is not None}
+        return told | ({"data": self.data[:8]} if self.data else {})
 
 
 def compare(*folders: str | Path) -> list[Record]:
@@ -65,15 +77,25 @@ def compare(*folders: str | Path) -> list[Record]:
             f"compare {' '.join(map(str, folders))}: no results.json there; give folders of experiments that have "
             "finished a task, e.g. experiments/*."
         )
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(json.dumps(_told(run), sort_keys=True), []).append(run)
-    shown = differing([_told(alike[0]) for alike in groups.values()])
+    groups = _groups(runs)
+    shown = differing([alike[0].told for alike in groups])
     return [
-        {**{name: _told(alike[0]).get(name) for name in shown}, **record}
-        for alike in groups.values()
+        {**{name: alike[0].told.get(name) for name in shown}, **record}
+        for alike in groups
         for record in _records(alike)
     ]
+
+
+def _groups(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return the runs that differ in their seed alone, together; no group has a seed twice."""
+    groups: dict[tuple[str, int], list[Run]] = {}
+    seen: Counter[str] = Counter()
+    for run in runs:
+        told = json.dumps(run.told, sort_keys=True)
+        one = f"{run.settings.get('seed')} {told}"
+        groups.setdefault((told, seen[one]), []).append(run)
+        seen[one] += 1
+    return list(groups.values())
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -83,12 +105,12 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _experiments(folder: Path) -> list[Path]:
-    """Return the folders of experiments at or below a folder."""
+    """Return the folders of experiments at or below a folder; what --overwrite moved aside only if it is named."""
     if not folder.is_dir():
         raise DataError(f"compare {folder}: no such folder; give folders of experiments, e.g. experiments/*.")
     if (folder / "config.yaml").is_file():
         return [folder]
-    return sorted(path.parent for path in folder.rglob("config.yaml"))
+    return sorted(path.parent for path in folder.rglob("config.yaml") if not MOVED_ASIDE.search(path.parent.name))
 
 
 def _read(place: Path) -> Run | None:
@@ -98,15 +120,14 @@ def _read(place: Path) -> Run | None:
     try:
         settings = yaml.safe_load((place / "config.yaml").read_text())
         results = json.loads((place / "results.json").read_text())
-        return Run(place, dict(settings), results) if results["probes"] else None
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        split = place / "split.json"
+        data = json.loads(split.read_text()).get("content_sha256", "") if split.is_file() else ""
+        return Run(place, dict(settings), results, data) if results["probes"] else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise DataError(
-            f"compare {place}: config.yaml or results.json is damaged ({error}); restore it, or leave the folder out."
+            f"compare {place}: config.yaml, results.json or split.json is damaged ({error}); restore it, or leave the "
+            "folder out."
         ) from error
-
-
-def _told(run: Run) -> dict[str, Any]:
-    return {name: value for name, value in run.settings.items() if name not in FREE | SUMS | REPEATED}
 
 
 def _records(alike: Sequence[Run]) -> Iterator[Record]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from cassle.engine.folder import FREE, SUMS
 from cassle.engine.plan import Plan
+from cassle.strategies import STRATEGIES
 
 #: settings that say where and how fast a run computes, or where its files lie; the engine stands in the protocol
 MACHINES = {
@@ -28,6 +29,7 @@ def identity_of(plan: Plan, manifest: Mapping[str, Any] | None) -> dict[str, Any
         manifest: what its data is recognised by; None without one.
     """
     defaults, _ = plan.schema.read({})
+    defaults["memory"] = STRATEGIES[plan.strategy].default_memory  # a strategy brings one
     settings = {name: value for name, value in plan.config().items() if name not in FREE | SUMS | MACHINES}
     chosen = [name for name, value in settings.items() if value != defaults[name]]
     if plan.run.pretrained_model is not None:

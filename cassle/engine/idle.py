@@ -39,8 +39,15 @@ PARTS = (
     Part(
         ("train_dir", "val_dir", "verified_dir"),
         "data sets in image files",
-        lambda plan: plan.streamed or plan.data.in_files,
+        lambda plan: not plan.streamed and plan.data.in_files,
     ),
+    Part(
+        ("schedule_interval",),
+        "a --scheduler other than none",
+        _schedule("warmup_cosine", "cosine", "step", "triangle"),
+    ),
+    Part(("domain_aware",), "--split_strategy domain", lambda plan: plan.data.split_strategy == "domain"),
+    Part(("project", "entity"), "--wandb or --offline", lambda plan: plan.wandb.enabled),
     Part(("knn_k", "knn_temperature"), "the kNN probe", lambda plan: not plan.evaluation.disable_knn_eval),
     Part(("few_label_draws",), "--few_labels 1 or more", lambda plan: plan.evaluation.few_labels > 0),
     Part(

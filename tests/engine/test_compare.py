@@ -95,8 +95,14 @@ def test_a_stream_beside_tasks(tmp_path):
     (folder / "results.json").write_text(json.dumps(results))
     stream, tasks = cassle.compare(tmp_path)
     assert stream["stream"] == "class" and tasks["stream"] is None
-    assert stream["final_accuracy"] == pytest.approx(0.75) and tasks["average_accuracy"] == pytest.approx(0.7)
+    assert (
+        "done" not in stream
+        and stream["final_accuracy"] == pytest.approx(0.75)
+        and tasks["average_accuracy"] == pytest.approx(0.7)
+    )
     assert main(["compare", str(tmp_path)]) == 0
+    (folder / "results.json").write_text(json.dumps({**results, "num_evaluations": 3}))
+    assert cassle.compare(folder)[0]["done"] == "2/3"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +121,19 @@ def test_what_cannot_be_compared(damage, message, tmp_path):
 def damaged(folder):
     (folder / "results.json").write_text('{"probes": ')
     return folder
+
+
+def test_only_what_differs_in_its_seed_is_a_repetition(tmp_path):
+    """Not the same seed again, nor other data or weights, nor what --overwrite has moved aside."""
+    for number, (data, weights) in enumerate([("a", None), ("a", None), ("b", None), ("a", "w.pth")]):
+        folder = experiment(tmp_path, f"run{number}", [[0.5, 0.5]], seed=1, data_dir=data, pretrained_model=weights)
+        (folder / "split.json").write_text(json.dumps({"content_sha256": data * 64}))
+    experiment(tmp_path, "run0.old-1", [[0.1, 0.1]], seed=2, data_dir="a")
+    records = cassle.compare(tmp_path)
+    assert [(r["runs"], r["data"], r["pretrained_model"]) for r in records] == [
+        (1, "a" * 8, None), (1, "a" * 8, None), (1, "b" * 8, None), (1, "a" * 8, "w.pth"),
+    ]  # fmt: skip
+    assert cassle.compare(tmp_path / "run0.old-1")[0]["average_accuracy"] == 0.1
 
 
 def test_a_probe_that_none_of_them_has(sweep, capsys):

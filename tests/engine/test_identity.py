@@ -33,7 +33,7 @@ def test_results_say_which_run_they_are_of(image_tree, tmp_path):
     assert found == results and str(tmp_path).encode() not in files[0][0] + files[1][0]
     assert found["settings"]["label_fraction"] == 0.5 and found["settings"]["max_epochs"] == 1
     assert {"label_fraction", "mem_size", "max_epochs", "strategy", "size"} <= {*found["not_default"]}
-    assert not {"lr", "num_workers", "data_dir", "name"} & {*found["not_default"]}
+    assert not {"lr", "num_workers", "data_dir", "name", "memory"} & {*found["not_default"]}
     assert sorted(found["tasks"]) == [["cat"], ["dog"]]
     page = files[1][0].decode()
     settings = page[page.index("<h2>Settings</h2>") : page.index("<h2>Tasks</h2>")]
