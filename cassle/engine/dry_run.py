@@ -44,7 +44,8 @@ def describe(plan: Plan, *, warnings: Sequence[str] = (), say: Callable[[str], o
     backbone = sum(p.numel() for p in model.backbone.parameters())
     say("\n# Model")
     say(f"{plan.backbone}: {backbone / 1e6:.2f} M parameters; {plan.method}: {parameters / 1e6:.2f} M to train")
-    say(batch_line(plan))
+    for line in [batch_line(plan), *_notes(plan)]:
+        say(line)
     say(disk(plan, model, counts))
     impossible = _impossible(plan, found, counts)
     problems = [*warnings, *plan.missing_here()]
@@ -76,6 +77,14 @@ def _impossible(plan: Plan, found: Expected | None, counts: list[int] | None) ->
     except CassleError:  # a file is damaged: another machine may have it whole
         pass
     return []
+
+
+def _notes(plan: Plan) -> list[str]:
+    """Return what the run would note at its start; nothing while something that it looks at is missing."""
+    try:
+        return plan.notes()
+    except CassleError:  # a warning tells why
+        return []
 
 
 def _engine(plan: Plan) -> Engine | None:

@@ -206,3 +206,14 @@ def test_decoding_is_named_where_it_may_be_what_takes_the_time(damaged, capsys):
         "(1 process(es)); the slower of the two, network or decoding, sets the time."
     ) in out
     assert "Not counted: evaluation; making the views.\n" in dry_run(capsys, **damaged)
+
+
+def test_notes_are_told_before_the_run(capsys):
+    settings = {"method": "simclr", "dataset": "digits", "backbone": "tiny", "width": 4, "eta_lars": 0.02}
+    assert "Note: --eta_lars 0.02 has no part in this run; it is for --lars." in dry_run(capsys, **settings)
+
+
+def test_a_note_that_cannot_be_found_out_is_no_error(capsys, tmp_path):
+    settings = {"method": "simclr", "dataset": "custom", "data_dir": tmp_path, "train_dir": "a", "backbone": "tiny"}
+    out = dry_run(capsys, **settings)
+    assert "warning: " in out and "Note: --train_dir" not in out
